@@ -1,0 +1,116 @@
+package backup
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/pgcairn/pgcairn/repo"
+)
+
+// A manifest is lines of JSON: a summary first, which has a checksum of its own so that it can be read alone; then
+// lines with one member each, named by what it holds; last a line that counts them.
+
+// manifestHead is the first line.
+type manifestHead struct {
+	Manifest int `json:"pgcairn_manifest"` // version of the manifest's layout
+	Summary
+}
+
+// manifestVersion is the layout described in repo/FORMAT.md.
+const manifestVersion = 1
+
+// manifestLine is each further line; one member is set.
+type manifestLine struct {
+	Label         *string     `json:"backup_label,omitempty"`
+	TablespaceMap *string     `json:"tablespace_map,omitempty"`
+	Control       []byte      `json:"pg_control,omitempty"` // base64
+	Tablespace    *Tablespace `json:"tablespace,omitempty"`
+	Directory     *string     `json:"directory,omitempty"`
+	File          *File       `json:"file,omitempty"`
+	Bad           *BadPage    `json:"bad_page,omitempty"`
+	Pack          *packLine   `json:"pack,omitempty"`
+	End           *endLine    `json:"end,omitempty"`
+}
+
+type packLine struct {
+	Key    string      `json:"key"`
+	Size   int64       `json:"size"`
+	Frames []frameLine `json:"frames"`
+}
+
+type frameLine struct {
+	repo.Frame
+	Pieces []Piece `json:"pieces"`
+}
+
+type endLine struct {
+	Tablespaces int `json:"tablespaces"`
+	Directories int `json:"directories"`
+	Files       int `json:"files"`
+	BadPages    int `json:"bad_pages"`
+	Packs       int `json:"packs"`
+}
+
+// store writes the manifest, which commits the backup.
+func (m *Manifest) store(ctx context.Context, r *repo.Repo) error {
+	key := m.ID.manifestKey()
+	_, err := r.Put(ctx, key, nil, func(w io.Writer) error { return m.encode(w, key) })
+	if err != nil {
+		return fmt.Errorf("backup: commit %s: %w", m.ID, err)
+	}
+	return nil
+}
+
+func (m *Manifest) encode(w io.Writer, key string) error {
+	head, err := repo.SealRecord(key, manifestHead{Manifest: manifestVersion, Summary: m.Summary})
+	if err != nil {
+		return err
+	}
+	buf := bufio.NewWriterSize(w, 64<<10)
+	if _, err := buf.Write(head); err != nil {
+		return err
+	}
+	enc := json.NewEncoder(buf)
+	enc.SetEscapeHTML(false)
+	put := func(l manifestLine) {
+		if err == nil {
+			err = enc.Encode(l)
+		}
+	}
+	put(manifestLine{Label: &m.Label})
+	put(manifestLine{TablespaceMap: &m.TablespaceMap})
+	put(manifestLine{Control: m.Control})
+	for i := range m.Tablespaces {
+		put(manifestLine{Tablespace: &m.Tablespaces[i]})
+	}
+	for i := range m.Directories {
+		put(manifestLine{Directory: &m.Directories[i]})
+	}
+	for i := range m.FileList {
+		put(manifestLine{File: &m.FileList[i]})
+	}
+	for i := range m.BadPageList {
+		put(manifestLine{Bad: &m.BadPageList[i]})
+	}
+	for i := range m.PackList {
+		put(manifestLine{Pack: m.PackList[i].line()})
+	}
+	put(manifestLine{End: &endLine{
+		Tablespaces: len(m.Tablespaces), Directories: len(m.Directories), Files: len(m.FileList), BadPages: len(m.BadPageList), Packs: len(m.PackList),
+	}})
+	if err != nil {
+		return err
+	}
+	return buf.Flush()
+}
+
+func (p *PackPieces) line() *packLine {
+	l := &packLine{Key: p.Key, Size: p.Size}
+	for i, f := range p.Frames {
+		l.Frames = append(l.Frames, frameLine{Frame: f, Pieces: p.Pieces[i]})
+	}
+	return l
+}

@@ -1,0 +1,120 @@
+package backup
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/pgcairn/pgcairn/repo"
+	"github.com/pgcairn/pgcairn/wal"
+)
+
+// Type is how much of the cluster a backup has read.
+type Type string
+
+// The types of backups.
+const (
+	Full Type = "full"
+)
+
+// Summary is the head of a manifest: what a catalogue shows, and a planner needs to know.
+type Summary struct {
+	ID        ID           `json:"id"`
+	Kind      string       `json:"kind"` // "base"
+	Type      Type         `json:"type"`
+	Parent    ID           `json:"parent,omitempty"`
+	SystemID  uint64       `json:"system_id,string"`
+	PGVersion int          `json:"pg_version"` // server_version_num: 150004 is 15.4
+	Timeline  wal.Timeline `json:"timeline"`
+	StartLSN  wal.LSN      `json:"start_lsn"` // recovery begins here
+	StopLSN   wal.LSN      `json:"stop_lsn"`  // the cluster is consistent from here on
+	StartedAt time.Time    `json:"started_at"`
+	StoppedAt time.Time    `json:"stopped_at"` // both by the server's clock, as commits are
+
+	ClusterBytes int64             `json:"cluster_bytes"` // size of the files
+	ReadBytes    int64             `json:"read_bytes"`    // read from the source
+	StoredBytes  int64             `json:"stored_bytes"`  // of its packs
+	Files        int               `json:"files"`
+	BadPages     int               `json:"bad_pages"` // that fail their checksum
+	Pinned       bool              `json:"pinned"`
+	Labels       map[string]string `json:"labels"`
+
+	Packs          int    `json:"packs"`
+	PageSize       uint32 `json:"page_size"`        // in bytes
+	WALSegmentSize uint32 `json:"wal_segment_size"` // in bytes
+	DataChecksums  bool   `json:"data_checksums"`
+}
+
+// Tablespace is a tablespace kept outside the data directory.
+type Tablespace struct {
+	OID      uint32 `json:"oid"`
+	Name     string `json:"name"`
+	Location string `json:"location"` // directory on the host that was backed up
+}
+
+// FirstSegment is the segment that recovery from the backup begins with.
+func (s *Summary) FirstSegment() wal.Segment {
+	return wal.SegmentAt(s.Timeline, s.StartLSN, s.WALSegmentSize)
+}
+
+// LastSegment is the last segment that it takes to make the backup consistent.
+func (s *Summary) LastSegment() wal.Segment {
+	return wal.SegmentAt(s.Timeline, s.StopLSN-1, s.WALSegmentSize)
+}
+
+// Manifest describes a backup in full. It lists every file of the cluster and where its bytes are.
+type Manifest struct {
+	Summary
+	Label         string       // content of backup_label
+	TablespaceMap string       // content of tablespace_map, which restore makes anew
+	Control       []byte       // content of pg_control
+	Tablespaces   []Tablespace // ascending by OID
+	Directories   []string     // slash-separated, below the data directory
+	FileList      []File       // ascending by Path
+	PackList      []PackPieces // ascending by Key
+	BadPageList   []BadPage
+}
+
+// File is a file of the cluster. Bytes that no piece covers are zero.
+type File struct {
+	Path string `json:"path"` // slash-separated, below the data directory
+	Size int64  `json:"size"` // in bytes
+	Data int64  `json:"data"` // bytes that pieces cover
+}
+
+// PackPieces is a pack and what its frames hold.
+type PackPieces struct {
+	repo.Pack
+	Pieces [][]Piece // of each frame, in the order of its raw bytes
+}
+
+// Piece says that the next Length raw bytes of a frame belong to a file at Offset.
+type Piece struct {
+	File   int // index in the manifest's FileList
+	Offset int64
+	Length int
+}
+
+// MarshalJSON writes [file, offset, length].
+func (p Piece) MarshalJSON() ([]byte, error) {
+	return fmt.Appendf(nil, "[%d,%d,%d]", p.File, p.Offset, p.Length), nil
+}
+
+// UnmarshalJSON is the reverse of MarshalJSON.
+func (p *Piece) UnmarshalJSON(b []byte) error {
+	var n []int64
+	if err := json.Unmarshal(b, &n); err != nil {
+		return err
+	}
+	if len(n) != 3 || n[0] < 0 || n[0] > 1<<31 || n[2] < 0 || n[2] > repo.FrameSize {
+		return fmt.Errorf("malformed piece %s", b)
+	}
+	*p = Piece{File: int(n[0]), Offset: n[1], Length: int(n[2])}
+	return nil
+}
+
+// BadPage is a page that failed its checksum, twice, and was not being written meanwhile. It is in the backup as it is.
+type BadPage struct {
+	Path  string `json:"path"`  // of the file
+	Block uint32 `json:"block"` // number in the relation's fork, counted over all its files
+}

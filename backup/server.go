@@ -1,0 +1,137 @@
+package backup
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/pgcairn/pgcairn/wal"
+)
+
+// ErrStandby means that the server is a standby, from which backups cannot be taken yet.
+var ErrStandby = errors.New("backup: the server is a standby: connect to the primary")
+
+// VersionError means that the server's major version is not supported.
+type VersionError struct {
+	Version int // server_version_num
+}
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("backup: the server is PostgreSQL %d, supported are %d to %d", e.Version/10000, minMajor, maxMajor)
+}
+
+const (
+	minMajor = 13
+	maxMajor = 18
+)
+
+// server is the connection that holds a non-exclusive backup: the server ends the backup when it closes.
+type server struct {
+	conn    *pgx.Conn
+	log     *slog.Logger
+	version int // server_version_num
+}
+
+// identity prepares the connection and returns the cluster's system identifier and the server's port.
+func (s *server) identity(ctx context.Context) (id uint64, port int, err error) {
+	const query = `select current_setting('server_version_num')::int, current_setting('port')::int, pg_is_in_recovery()`
+	var standby bool
+	if err := s.conn.QueryRow(ctx, query).Scan(&s.version, &port, &standby); err != nil {
+		return 0, 0, fmt.Errorf("backup: ask the server: %w", err)
+	}
+	if major := s.version / 10000; major < minMajor || major > maxMajor {
+		return 0, 0, &VersionError{Version: s.version}
+	}
+	if standby {
+		return 0, 0, ErrStandby
+	}
+	var signed int64
+	if err := s.conn.QueryRow(ctx, `select system_identifier from pg_control_system()`).Scan(&signed); err != nil {
+		return 0, 0, fmt.Errorf("backup: ask the server: %w", err)
+	}
+	// Time limits meant for queries of applications would end the backup.
+	off := []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"}
+	if s.version >= 140000 {
+		off = append(off, "idle_session_timeout")
+	}
+	if s.version >= 170000 {
+		off = append(off, "transaction_timeout")
+	}
+	for _, name := range off {
+		if _, err := s.conn.Exec(ctx, "set "+name+" = 0"); err != nil {
+			return 0, 0, fmt.Errorf("backup: set %s: %w", name, err)
+		}
+	}
+	return uint64(signed), port, nil
+}
+
+// begin starts the backup.
+func (s *server) begin(ctx context.Context, o BeginOptions) (Start, error) {
+	s.holdWAL(ctx)
+	start := Start{PGVersion: s.version}
+	query := `select pg_backup_start($1, fast => $2)::text, clock_timestamp()`
+	if s.version < 150000 {
+		query = `select pg_start_backup($1, fast => $2, exclusive => false)::text, clock_timestamp()`
+	}
+	var lsn string
+	if err := s.conn.QueryRow(ctx, query, o.Label, !o.Spread).Scan(&lsn, &start.Time); err != nil {
+		return Start{}, fmt.Errorf("backup: start the backup on the server: %w", err)
+	}
+	var err error
+	if start.LSN, err = wal.ParseLSN(lsn); err != nil {
+		return Start{}, err
+	}
+	rows, err := s.conn.Query(ctx, `select oid, spcname, pg_tablespace_location(oid) from pg_tablespace
+		where pg_tablespace_location(oid) <> '' order by oid`)
+	if err != nil {
+		return Start{}, fmt.Errorf("backup: list tablespaces: %w", err)
+	}
+	start.Tablespaces, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Tablespace])
+	if err != nil {
+		return Start{}, fmt.Errorf("backup: list tablespaces: %w", err)
+	}
+	return start, nil
+}
+
+// holdWAL keeps the server from recycling segments that the backup needs, where nothing archives them, by a replication
+// slot that ends with the connection. Where that is not permitted the backup goes on without, and fails if it turns out
+// that a segment is gone.
+func (s *server) holdWAL(ctx context.Context) {
+	name := "pgcairn_" + strings.ToLower(rand.Text()[:12])
+	_, err := s.conn.Exec(ctx, `select pg_create_physical_replication_slot($1, true, true)`, name)
+	if err != nil {
+		s.log.InfoContext(ctx, "WAL is not held back during the backup", "reason", err)
+	}
+}
+
+// end stops the backup. It does not wait for archiving: Take sees to the segments itself.
+func (s *server) end(ctx context.Context) (Stop, error) {
+	query := `select lsn::text, labelfile, spcmapfile, clock_timestamp() from pg_backup_stop(wait_for_archive => false)`
+	if s.version < 150000 {
+		query = `select lsn::text, labelfile, spcmapfile, clock_timestamp() from pg_stop_backup(exclusive => false, wait_for_archive => false)`
+	}
+	var stop Stop
+	var lsn string
+	var spcmap *string
+	if err := s.conn.QueryRow(ctx, query).Scan(&lsn, &stop.Label, &spcmap, &stop.Time); err != nil {
+		return Stop{}, fmt.Errorf("backup: stop the backup on the server: %w", err)
+	}
+	if spcmap != nil {
+		stop.TablespaceMap = *spcmap
+	}
+	var err error
+	stop.LSN, err = wal.ParseLSN(lsn)
+	return stop, err
+}
+
+// close ends the session, and with it a backup that has not been stopped, also when the caller's context is cancelled.
+func (s *server) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return s.conn.Close(ctx)
+}

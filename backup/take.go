@@ -1,0 +1,250 @@
+package backup
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pgcairn/pgcairn/internal/pgfile"
+	"github.com/pgcairn/pgcairn/repo"
+	"github.com/pgcairn/pgcairn/wal"
+)
+
+// Options are the options of [Take]. A nil *Options, and the zero value of each field, is its default.
+type Options struct {
+	// Type is how much to read. The default is Full.
+	Type Type
+
+	// Jobs is how many files are read and compressed beside each other. The default is the number of processors.
+	Jobs int
+
+	// Spread spreads the checkpoint that the backup begins with over checkpoint_completion_target, to spare the server.
+	// The default has it at once.
+	Spread bool
+
+	// Labels are kept in the manifest: names and values, of 4 KiB together at most.
+	Labels map[string]string
+
+	// Progress, when set, is told how far the backup has come. It is called from Take's own goroutine, a few times a
+	// second, and not after Take has returned.
+	Progress func(Progress)
+
+	// Logger is told what is worth knowing and no error. The default discards.
+	Logger *slog.Logger
+}
+
+// ClockError means that this host's clock is before the newest backup's begin: it was set back, then or now. Backups
+// would come out of order.
+type ClockError struct {
+	Now    time.Time
+	Newest ID
+}
+
+func (e *ClockError) Error() string {
+	return fmt.Sprintf("backup: the clock says %s, which is before the newest backup %s was begun: set the clock",
+		e.Now.UTC().Format(time.RFC3339), e.Newest)
+}
+
+// maxLabels bounds labels in bytes, so that a summary stays within its bound whatever JSON makes of them.
+const maxLabels = 4 << 10
+
+// leaseName is the lease that a backup holds.
+const leaseName = "backup"
+
+// Take backs up a source. When it returns nil the backup is committed, and the repository holds every segment of WAL
+// from its start to its stop, so that it can be restored whatever comes later. When it fails, or ctx is cancelled, no
+// backup is listed, and the server is left without a backup in progress.
+//
+// One backup at a time: another that runs is a *[repo.LeaseError]. The error is a *[wal.ForeignError] when the
+// repository belongs to another cluster.
+func Take(ctx context.Context, r *repo.Repo, s Source, o *Options) (*Manifest, error) {
+	if o == nil {
+		o = &Options{}
+	}
+	t := &taker{repo: r, options: *o, log: o.Logger}
+	if t.log == nil {
+		t.log = slog.New(slog.DiscardHandler)
+	}
+	if t.options.Type == "" {
+		t.options.Type = Full
+	}
+	if t.options.Type != Full {
+		return nil, fmt.Errorf("backup: type %q is not supported", t.options.Type)
+	}
+	labels := 0
+	for name, value := range t.options.Labels {
+		labels += len(name) + len(value)
+	}
+	if labels > maxLabels {
+		return nil, fmt.Errorf("backup: labels of %d bytes, at most %d are allowed", labels, maxLabels)
+	}
+	if t.options.Jobs <= 0 {
+		t.options.Jobs = runtime.GOMAXPROCS(0)
+	}
+	var err error
+	if t.archive, err = wal.NewArchive(r, &wal.Options{Logger: o.Logger}); err != nil {
+		return nil, err
+	}
+	err = r.WithLease(ctx, leaseName, func(ctx context.Context, l *repo.Lease) error { return t.take(ctx, s, l) })
+	if err != nil {
+		return nil, err
+	}
+	return &t.manifest, nil
+}
+
+type taker struct {
+	repo     *repo.Repo
+	archive  *wal.Archive
+	options  Options
+	log      *slog.Logger
+	manifest Manifest
+	files    int
+	total    int64
+}
+
+func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) error {
+	id, err := t.newID(ctx)
+	if err != nil {
+		return err
+	}
+	t.progress("start", 0, 0)
+	session, err := s.Begin(ctx, BeginOptions{Label: "pgcairn " + string(id), Spread: t.options.Spread})
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	start := session.Start()
+	sys := wal.System{ID: start.SystemID, SegmentSize: start.WALSegmentSize}
+	if err := t.archive.Claim(ctx, "the server", sys); err != nil {
+		return err
+	}
+	entries, dirs, err := listEntries(ctx, session)
+	if err != nil {
+		return err
+	}
+	t.files = len(entries)
+	c := newCollector(t.repo, id, start, entries)
+	t.total = c.total
+	if err := t.read(ctx, session, c); err != nil {
+		return err
+	}
+	t.progress("stop", c.read.Load(), c.stored.Load())
+	stop, err := session.Stop(ctx)
+	if err != nil {
+		return err
+	}
+	if err := t.fill(id, start, stop, dirs, c); err != nil {
+		return err
+	}
+	t.progress("wal", c.read.Load(), c.stored.Load())
+	if err := t.secureWAL(ctx, session, stop); err != nil {
+		return err
+	}
+	t.progress("commit", c.read.Load(), c.stored.Load())
+	if err := l.Confirm(ctx); err != nil {
+		return err
+	}
+	return t.manifest.store(ctx, t.repo)
+}
+
+// newID makes an ID that sorts after those there are.
+func (t *taker) newID(ctx context.Context) (ID, error) {
+	now := t.repo.Now()
+	var newest ID
+	for info, err := range t.repo.Store().List(ctx, manifests) {
+		if err != nil {
+			return "", fmt.Errorf("backup: list backups: %w", err)
+		}
+		newest = ID(strings.TrimPrefix(info.Key, manifests))
+	}
+	if newest != "" {
+		at, err := newest.Time()
+		if err != nil {
+			return "", &repo.CorruptError{Key: newest.manifestKey(), Err: err}
+		}
+		if now.Before(at) {
+			return "", &ClockError{Now: now, Newest: newest}
+		}
+	}
+	return newID(now), nil
+}
+
+// listEntries returns the files in ascending order of their paths, and the directories.
+func listEntries(ctx context.Context, s Session) (files []Entry, dirs []string, err error) {
+	for e, err := range s.Files(ctx) {
+		if err != nil {
+			return nil, nil, err
+		}
+		if e.Dir {
+			dirs = append(dirs, e.Path)
+		} else {
+			files = append(files, e)
+		}
+	}
+	slices.Sort(dirs)
+	slices.SortFunc(files, func(a, b Entry) int { return cmp.Compare(a.Path, b.Path) })
+	return files, dirs, nil
+}
+
+// read has the files read by workers, and shows progress meanwhile.
+func (t *taker) read(ctx context.Context, s Session, c *collector) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	result := make(chan error, 1)
+	go func() { result <- c.run(ctx, s, t.options.Jobs) }()
+	tick := time.NewTicker(progressEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-result:
+			return err
+		case <-tick.C:
+			t.progress("read", c.read.Load(), c.stored.Load())
+		}
+	}
+}
+
+func (t *taker) progress(phase string, read, stored int64) {
+	if t.options.Progress != nil {
+		t.options.Progress(Progress{Phase: phase, ReadBytes: read, Total: max(read, t.total), Stored: stored, Files: t.files})
+	}
+}
+
+// fill puts together the manifest.
+func (t *taker) fill(id ID, start Start, stop Stop, dirs []string, c *collector) error {
+	label, err := pgfile.ParseLabel(stop.Label)
+	if err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	if label.StartLSN != start.LSN.String() {
+		return fmt.Errorf("backup: the server's label begins at %s, the backup at %s", label.StartLSN, start.LSN)
+	}
+	if stop.LSN <= start.LSN {
+		return errors.New("backup: the server says that the backup stopped before it began")
+	}
+	m := &t.manifest
+	m.Summary = Summary{
+		ID: id, Kind: "base", Type: t.options.Type,
+		SystemID: start.SystemID, PGVersion: start.PGVersion, Timeline: wal.Timeline(label.Timeline),
+		StartLSN: start.LSN, StopLSN: stop.LSN, StartedAt: start.Time.UTC(), StoppedAt: stop.Time.UTC(),
+		Labels:   maps.Clone(t.options.Labels),
+		PageSize: start.PageSize, WALSegmentSize: start.WALSegmentSize, DataChecksums: start.Checksums,
+	}
+	if m.Labels == nil {
+		m.Labels = map[string]string{}
+	}
+	m.Label, m.TablespaceMap, m.Control = stop.Label, stop.TablespaceMap, stop.Control
+	m.Tablespaces, m.Directories = start.Tablespaces, dirs
+	c.fill(m, stop.LSN)
+	for _, b := range m.BadPageList {
+		t.log.Warn("a page does not match its checksum", "path", b.Path, "block", b.Block)
+	}
+	return m.check()
+}

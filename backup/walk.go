@@ -1,0 +1,123 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/pgcairn/pgcairn/internal/pgfile"
+)
+
+// Files walks the data directory. What it finds may have vanished by the time it is opened.
+func (s *directorySession) Files(ctx context.Context) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		w := walker{ctx: ctx, pgdata: s.pgdata, catalog: s.control.CatalogVersion, yield: yield, log: s.server.log.WarnContext}
+		if err := w.directory(""); err != nil && !errors.Is(err, errStop) {
+			yield(Entry{}, fmt.Errorf("backup: list the data directory: %w", err))
+		}
+	}
+}
+
+// errStop ends a walk whose consumer has had enough.
+var errStop = errors.New("stop")
+
+type walker struct {
+	ctx     context.Context
+	pgdata  string
+	catalog uint32 // catalog version of the cluster
+	yield   func(Entry, error) bool
+	log     func(ctx context.Context, msg string, args ...any)
+}
+
+// directory walks one directory, by its path below the data directory.
+func (w *walker) directory(dir string) error {
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(filepath.Join(w.pgdata, filepath.FromSlash(dir)))
+	if errors.Is(err, fs.ErrNotExist) && dir != "" {
+		return nil // dropped meanwhile, with all its files
+	}
+	if err != nil {
+		return err
+	}
+	unlogged := unloggedRelations(dir, entries)
+	for _, e := range entries {
+		p := path.Join(dir, e.Name())
+		switch {
+		case e.IsDir() || isLink(e) && (p == "pg_wal" || isTablespace(dir, e.Name())):
+			err = w.subdirectory(dir, p)
+		case e.Type().IsRegular():
+			err = w.file(p, e, unlogged)
+		default:
+			w.log(w.ctx, "left out of the backup: neither file nor directory", "path", p)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *walker) subdirectory(dir, p string) error {
+	// Of a tablespace, only the directory of this cluster's version is its own; another cluster's may lie beside it.
+	if strings.Count(p, "/") == 2 && strings.HasPrefix(dir, "pg_tblspc/") && !w.ours(path.Base(p)) {
+		return nil
+	}
+	if !w.yield(Entry{Path: p, Dir: true}, nil) {
+		return errStop
+	}
+	if pgfile.ContentExcluded(p) {
+		return nil
+	}
+	return w.directory(p)
+}
+
+// ours tells whether a directory in a tablespace is of this cluster: PG_<major>_<catalog version>.
+func (w *walker) ours(name string) bool {
+	return strings.HasPrefix(name, "PG_") && strings.HasSuffix(name, fmt.Sprintf("_%d", w.catalog))
+}
+
+func (w *walker) file(p string, e fs.DirEntry, unlogged map[uint32]bool) error {
+	if p == pgfile.ControlPath || pgfile.FileExcluded(p) {
+		return nil
+	}
+	if r, ok := pgfile.ParseRelation(p); ok && r.Fork != "init" && unlogged[r.Number] {
+		return nil
+	}
+	info, err := e.Info()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !w.yield(Entry{Path: p, Size: info.Size()}, nil) {
+		return errStop
+	}
+	return nil
+}
+
+// unloggedRelations are those that have an init fork, from which recovery makes them anew.
+func unloggedRelations(dir string, entries []fs.DirEntry) map[uint32]bool {
+	var unlogged map[uint32]bool
+	for _, e := range entries {
+		if r, ok := pgfile.ParseRelation(path.Join(dir, e.Name())); ok && r.Fork == "init" && !r.Temp {
+			if unlogged == nil {
+				unlogged = map[uint32]bool{}
+			}
+			unlogged[r.Number] = true
+		}
+	}
+	return unlogged
+}
+
+func isLink(e fs.DirEntry) bool { return e.Type()&fs.ModeSymlink != 0 }
+
+func isTablespace(dir, name string) bool { return dir == "pg_tblspc" && pgfile.ValidOID(name) }

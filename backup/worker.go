@@ -1,0 +1,226 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	"github.com/pgcairn/pgcairn/internal/pgfile"
+	"github.com/pgcairn/pgcairn/repo"
+	"github.com/pgcairn/pgcairn/wal"
+)
+
+// blockSize is the unit in which zero bytes of files that are no relations are left out.
+const blockSize = 8192
+
+// A page that fails its checksum is read again this often, after a pause, for as long as there are not many of them.
+const (
+	rereads      = 3
+	rereadPause  = 2 * time.Millisecond
+	manyBadPages = 1000
+)
+
+// worker gathers pieces of files in a frame and frames in a pack.
+type worker struct {
+	c       *collector
+	ctx     context.Context //nolint:containedctx // of the packs, which outlive a call
+	session Session
+
+	file    int // that is open
+	path    string
+	content Content // nil when none is
+
+	frame  []byte // raw bytes of the frame being gathered
+	pieces []Piece
+	pack   *repo.PackWriter // nil when none is begun
+	packed [][]Piece        // of its frames
+
+	bad int // pages that failed so far
+}
+
+func (w *worker) unit(ctx context.Context, unit []span) error {
+	for _, s := range unit {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := w.open(ctx, s.file); errors.Is(err, fs.ErrNotExist) {
+			continue // vanished; recovery knows
+		} else if err != nil {
+			return err
+		}
+		end, err := w.span(ctx, s)
+		if err != nil {
+			return fmt.Errorf("backup: read %s: %w", w.path, err)
+		}
+		if end > s.off || s.off == 0 { // else it has shrunk to less
+			w.c.found(s.file, end)
+		}
+	}
+	return nil
+}
+
+func (w *worker) open(ctx context.Context, file int) error {
+	if w.content != nil && w.file == file {
+		return nil
+	}
+	w.closeFile()
+	path := w.c.entries[file].Path
+	content, err := w.session.Open(ctx, path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fs.ErrNotExist
+	}
+	if err != nil {
+		return fmt.Errorf("backup: open %s: %w", path, err)
+	}
+	w.file, w.path, w.content = file, path, content
+	return nil
+}
+
+// span reads a span of the open file and returns where it, or before that the file, ends.
+func (w *worker) span(ctx context.Context, s span) (end int64, err error) {
+	pageSize := blockSize
+	rel, isRel := pgfile.ParseRelation(w.path)
+	if isRel {
+		pageSize = int(w.c.start.PageSize)
+	}
+	verify := isRel && w.c.start.Checksums
+	for off, last := s.off, s.off+s.n; ; {
+		if off == last {
+			return off, nil
+		}
+		if cap(w.frame)-len(w.frame) < pageSize {
+			if err := w.flush(); err != nil {
+				return off, err
+			}
+		}
+		// Whole pages, so that none is cut by the end of a frame.
+		room := (cap(w.frame) - len(w.frame)) / pageSize * pageSize
+		buf := w.frame[len(w.frame) : len(w.frame)+int(min(int64(room), last-off))]
+		n, err := w.content.ReadAt(buf, off)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return off, err
+		}
+		w.c.read.Add(int64(n))
+		buf = buf[:n]
+		for at := 0; at < n; at += pageSize {
+			page := buf[at:min(at+pageSize, n)]
+			if verify && len(page) == pageSize {
+				if err := w.verify(ctx, rel, page, off+int64(at)); err != nil {
+					return off, err
+				}
+			}
+			w.add(s.file, off+int64(at), page)
+		}
+		off += int64(n)
+		if err != nil {
+			return off, nil
+		}
+	}
+}
+
+// add takes a page that has been read at or after the frame's end into the frame, unless it is zero.
+func (w *worker) add(file int, off int64, page []byte) {
+	if pgfile.Zero(page) {
+		return
+	}
+	w.frame = append(w.frame, page...) // onto itself when nothing was left out before it
+	if n := len(w.pieces); n > 0 {
+		if p := &w.pieces[n-1]; p.File == file && p.Offset+int64(p.Length) == off {
+			p.Length += len(page)
+			return
+		}
+	}
+	w.pieces = append(w.pieces, Piece{File: file, Offset: off, Length: len(page)})
+}
+
+// verify checks a page's checksum. A page may have been torn by a write in progress, so one that fails is read again,
+// into the same memory.
+func (w *worker) verify(ctx context.Context, rel pgfile.Relation, page []byte, off int64) error {
+	block := rel.Segment*w.c.start.RelSegPages + uint32(off/int64(len(page)))
+	for try := 0; ; try++ {
+		if pgfile.PageOK(page, block) {
+			return nil
+		}
+		if try == rereads || w.bad >= manyBadPages {
+			break
+		}
+		select {
+		case <-time.After(rereadPause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		n, err := w.content.ReadAt(page, off)
+		if n < len(page) {
+			clear(page[n:])
+			if errors.Is(err, io.EOF) {
+				return nil // truncated meanwhile; recovery knows
+			}
+			return err
+		}
+	}
+	w.bad++
+	w.c.suspect(suspect{
+		BadPage: BadPage{Path: w.path, Block: block},
+		lsn:     wal.LSN(pgfile.PageLSN(page)),
+	})
+	return nil
+}
+
+// flush adds the frame to the pack, and has the pack committed when it is full.
+func (w *worker) flush() error {
+	if len(w.frame) > 0 {
+		if w.pack == nil {
+			key := w.c.id.packKey(w.c.nextPack.Add(1))
+			pack, err := w.c.repo.CreatePack(w.ctx, key)
+			if err != nil {
+				return err
+			}
+			w.pack = pack
+		}
+		if err := w.pack.Append(w.frame); err != nil {
+			return err
+		}
+		w.packed = append(w.packed, w.pieces)
+		w.frame, w.pieces = w.frame[:0], nil
+		if w.pack.Full() {
+			w.commit()
+		}
+	}
+	if w.frame == nil {
+		w.frame = make([]byte, 0, repo.FrameSize)
+	}
+	return nil
+}
+
+func (w *worker) commit() {
+	w.c.commit(w.pack, w.packed)
+	w.pack, w.packed = nil, nil
+}
+
+func (w *worker) finish() error {
+	if err := w.flush(); err != nil {
+		return err
+	}
+	if w.pack != nil {
+		w.commit()
+	}
+	return nil
+}
+
+// close releases what a failure has left open.
+func (w *worker) close() {
+	w.closeFile()
+	if w.pack != nil {
+		_ = w.pack.Close()
+	}
+}
+
+func (w *worker) closeFile() {
+	if w.content != nil {
+		_ = w.content.Close()
+		w.content = nil
+	}
+}

@@ -1,0 +1,86 @@
+// Package durable puts files in place so that they are there whole, and on disk, or not at all.
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// tempSuffix is added to a file's name while it is being written. A killed writer leaves one such file, which the next
+// takes over.
+const tempSuffix = ".pgcairn-tmp"
+
+// errBusy means that another process is writing the same file.
+var errBusy = errors.New("another process is writing it")
+
+// WriteFile writes a file beside path, syncs it, renames it to path, and syncs the directory. When write fails, what
+// was at path is left as it was.
+func WriteFile(path string, perm fs.FileMode, write func(io.Writer) error) (err error) {
+	temp := path + tempSuffix
+	f, err := openLocked(temp, perm)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(temp) // while it is locked, so it is ours
+		}
+		err = errors.Join(err, f.Close())
+	}()
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	if err := write(f); err != nil {
+		return err
+	}
+	if err := f.Chmod(perm); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+// openLocked opens a temp file and locks it, whoever made it.
+func openLocked(temp string, perm fs.FileMode) (*os.File, error) {
+	for range 10 {
+		f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE, perm)
+		if err != nil {
+			return nil, err
+		}
+		locked, err := TryLock(f)
+		if err == nil && !locked {
+			err = errBusy
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", temp, err), f.Close())
+		}
+		// Between opening and locking, another writer may have renamed it into place.
+		mine, err := f.Stat()
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		if there, err := os.Lstat(temp); err == nil && os.SameFile(mine, there) {
+			return f, nil
+		}
+		_ = f.Close()
+	}
+	return nil, fmt.Errorf("lock %s: %w", temp, errBusy)
+}
+
+// SyncDir syncs the names in a directory.
+func SyncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}

@@ -1,0 +1,195 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"time"
+
+	"gocloud.dev/blob"
+	"gocloud.dev/gcerrors"
+)
+
+// conflictWait is the first of the waits, each twice the one before, after a service was too busy with a rival's write
+// of the same object to say who has won.
+const (
+	conflictWait  = 50 * time.Millisecond
+	conflictTries = 6
+)
+
+// Create sends nothing: the object's first bytes leave when the buffer is full or with Commit.
+func (s *bucketStore) Create(ctx context.Context, key string) (Writer, error) {
+	name, err := s.name(key)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, failed(ctx, "create", key, err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	return &bucketWriter{ctx: ctx, cancel: cancel, s: s, key: key, name: name}, nil
+}
+
+// bucketWriter collects an object in memory and sends it at Commit. One that outgrows the buffer is sent by a goroutine
+// while it is written, through a pipe; the goroutine ends in Commit or Close.
+//
+// Everything goes through Bucket.Upload: azureblob's writers panic when the service refuses to overwrite.
+type bucketWriter struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	s      *bucketStore
+	key    string
+	name   string
+	buf    []byte
+	n      int64 // bytes written
+	pipe   *io.PipeWriter
+	sent   chan error // result of the goroutine, when there is a pipe
+	err    error      // of the first Write that failed
+	closed bool
+}
+
+func (w *bucketWriter) Write(p []byte) (n int, err error) {
+	switch {
+	case w.closed:
+		return 0, &storeError{op: "write", key: w.key, err: fs.ErrClosed}
+	case w.err != nil:
+		return 0, w.err
+	}
+	if err := w.ctx.Err(); err != nil {
+		w.err = failed(w.ctx, "write", w.key, err)
+		return 0, w.err
+	}
+	if w.pipe == nil && len(p) <= w.s.o.BufferSize-len(w.buf) {
+		w.buf = append(w.buf, p...)
+		w.n += int64(len(p))
+		return len(p), nil
+	}
+	if w.pipe == nil {
+		w.stream()
+	}
+	n, err = w.pipe.Write(p)
+	w.n += int64(n)
+	if err != nil {
+		w.err = w.failure("write", err)
+	}
+	return n, w.err
+}
+
+// stream begins to send the object while the rest of it is still being written.
+func (w *bucketWriter) stream() {
+	r, pipe := io.Pipe()
+	body := io.MultiReader(bytes.NewReader(w.buf), r)
+	w.pipe, w.sent = pipe, make(chan error, 1)
+	go func() {
+		err := w.upload(body, max(w.s.o.BufferSize, minPart))
+		if err != nil {
+			r.CloseWithError(err) // ends a Write that waits
+		} else {
+			r.Close()
+		}
+		w.sent <- err
+	}()
+}
+
+// upload sends the object in parts of the given size, or in one request when it is smaller than that.
+func (w *bucketWriter) upload(body io.Reader, part int) error {
+	return w.s.b.Upload(w.ctx, w.name, body, &blob.WriterOptions{
+		IfNotExist:     true,
+		ContentType:    "application/octet-stream",
+		BufferSize:     part,
+		MaxConcurrency: 1, // more would hold more parts in memory
+		BeforeWrite:    w.s.o.BeforeWrite,
+	})
+}
+
+func (w *bucketWriter) Commit() (Info, error) {
+	if w.closed {
+		return Info{}, &storeError{op: "commit", key: w.key, err: fs.ErrClosed}
+	}
+	defer w.Close()
+	if w.err != nil {
+		return Info{}, w.err
+	}
+	err := w.ctx.Err()
+	switch {
+	case err != nil:
+	case w.pipe == nil:
+		err = w.put()
+	default:
+		w.pipe.Close()
+		err = <-w.sent
+		w.pipe = nil
+	}
+	if err != nil {
+		return Info{}, w.failure("commit", err)
+	}
+	return Info{Key: w.key, Size: w.n}, nil
+}
+
+// put sends what is in the buffer.
+func (w *bucketWriter) put() error {
+	wait := conflictWait
+	for try := 1; ; try++ {
+		// One byte more than there are tells the driver that a single part holds them all.
+		err := w.upload(bytes.NewReader(w.buf), len(w.buf)+1)
+		if err == nil || try == conflictTries || !conflict(err) {
+			return err
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+			wait *= 2
+		case <-w.ctx.Done():
+			timer.Stop()
+			return w.ctx.Err()
+		}
+	}
+}
+
+// failure makes the error of an upload one that Store allows.
+func (w *bucketWriter) failure(op string, err error) error {
+	if refused(err) {
+		return taken(op, w.key, err)
+	}
+	return failed(w.ctx, op, w.key, err)
+}
+
+// refused tells whether a write failed because the object exists.
+func refused(err error) bool {
+	switch gcerrors.Code(err) {
+	case gcerrors.AlreadyExists:
+		return true
+	case gcerrors.FailedPrecondition:
+		// A closed bucket has this code too, but then no service has answered and there is nothing inside the error.
+		var e interface {
+			error
+			Unwrap() []error
+		}
+		return errors.As(err, &e) && len(e.Unwrap()) > 0 && e.Unwrap()[0] != nil
+	}
+	return false
+}
+
+// conflict tells whether S3 could not decide between writes of one object at one time, and asks to repeat this one.
+func conflict(err error) bool {
+	code := serviceCode(err)
+	return code == "ConditionalRequestConflict" || code == "OperationAborted"
+}
+
+// Close aborts unless Commit was called. The context must be cancelled before the body is cut: some drivers finish the
+// object with what they have when reading it fails, unless their context has ended.
+func (w *bucketWriter) Close() error {
+	if w.closed {
+		return nil
+	}
+	w.closed = true
+	w.cancel()
+	if w.pipe != nil {
+		w.pipe.CloseWithError(context.Canceled)
+		<-w.sent
+	}
+	w.buf = nil
+	return nil
+}

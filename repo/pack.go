@@ -1,0 +1,199 @@
+package repo
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/zeebo/xxh3"
+)
+
+// maxPackFrames bounds the frames of one pack, and with it the memory that describing one takes.
+const maxPackFrames = 8192
+
+// Hash is the XXH3-128 of a frame's raw bytes. It tells corruption and difference, not forgery.
+type Hash [16]byte
+
+// HashOf computes the Hash of raw bytes.
+func HashOf(raw []byte) Hash { return xxh3.Hash128(raw).Bytes() }
+
+// String returns the Hash in hexadecimal digits.
+func (h Hash) String() string { return hex.EncodeToString(h[:]) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (h Hash) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, h[:]), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (h *Hash) UnmarshalText(b []byte) error {
+	if len(b) != 2*len(h) {
+		return fmt.Errorf("a hash of %d digits", len(b))
+	}
+	_, err := hex.Decode(h[:], b)
+	return err
+}
+
+// Codec names how a frame is compressed.
+type Codec string
+
+// CodecZstd is one zstd frame.
+const CodecZstd Codec = "zstd"
+
+// codecs are the numbers of codecs in a pack's tail.
+var codecs = map[Codec]byte{CodecZstd: 1} //nolint:gochecknoglobals // a constant
+
+// Frame is a run of up to [FrameSize] raw bytes in a pack, compressed by itself. Frames follow each other without gaps.
+type Frame struct {
+	Raw    int   `json:"raw"`    // bytes before compression
+	Stored int   `json:"stored"` // bytes in the pack
+	Codec  Codec `json:"codec"`
+	Hash   Hash  `json:"hash"` // of the raw bytes
+}
+
+// Pack describes a committed pack.
+type Pack struct {
+	Key    string  `json:"key"`
+	Size   int64   `json:"size"` // in bytes, as stored
+	Frames []Frame `json:"frames"`
+}
+
+// PackWriter gathers frames into one object. It is used by one goroutine at a time; several beside each other make
+// use of several processors.
+type PackWriter struct {
+	repo   *Repo
+	s      *sealer
+	frames []Frame
+	buf    []byte
+}
+
+// CreatePack starts a pack. Nothing is visible under key before [PackWriter.Commit]. Cancelling ctx aborts.
+func (r *Repo) CreatePack(ctx context.Context, key string) (*PackWriter, error) {
+	s, err := r.seal(ctx, key, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &PackWriter{repo: r, s: s}, nil
+}
+
+// Append compresses raw, at most [FrameSize] bytes, and adds it as a frame.
+func (w *PackWriter) Append(raw []byte) error {
+	if len(raw) == 0 || len(raw) > FrameSize {
+		return fmt.Errorf("repo: a frame of %d bytes", len(raw))
+	}
+	w.buf = w.repo.enc.EncodeAll(raw, w.buf[:0])
+	if err := w.s.write(w.buf); err != nil {
+		return err
+	}
+	w.frames = append(w.frames, Frame{Raw: len(raw), Stored: len(w.buf), Codec: CodecZstd, Hash: HashOf(raw)})
+	return nil
+}
+
+// Size is the number of bytes written so far, before encryption.
+func (w *PackWriter) Size() int64 { return w.s.total }
+
+// Full tells that the pack has reached its usual size of 24 MiB or its bound of frames, and should be committed.
+func (w *PackWriter) Full() bool { return w.s.total >= 24<<20 || len(w.frames) >= maxPackFrames }
+
+// Commit makes the pack durable. A taken key is an error matching fs.ErrExist.
+func (w *PackWriter) Commit() (Pack, error) {
+	info, err := w.s.commit(packTable(w.frames))
+	if err != nil {
+		return Pack{}, err
+	}
+	return Pack{Key: w.s.key, Size: info.Size, Frames: w.frames}, nil
+}
+
+// Close releases the writer; before Commit it aborts.
+func (w *PackWriter) Close() error { return w.s.Close() }
+
+// packTable encodes the frame table in a pack's tail: 25 bytes a frame, big-endian:
+//
+//	raw uint32 | stored uint32 | codec byte | hash [16]byte
+func packTable(frames []Frame) []byte {
+	b := make([]byte, 0, len(frames)*25)
+	for _, f := range frames {
+		b = binary.BigEndian.AppendUint32(b, uint32(f.Raw))
+		b = binary.BigEndian.AppendUint32(b, uint32(f.Stored))
+		b = append(b, codecs[f.Codec])
+		b = append(b, f.Hash[:]...)
+	}
+	return b
+}
+
+// Check tells whether a description of a pack, as read from somewhere, is within bounds.
+func (p Pack) Check() error {
+	if err := checkKey(p.Key); err != nil {
+		return err
+	}
+	if len(p.Frames) > maxPackFrames {
+		return fmt.Errorf("a pack of %d frames", len(p.Frames))
+	}
+	for i, f := range p.Frames {
+		if f.Raw <= 0 || f.Raw > FrameSize || f.Stored <= 0 || f.Stored > 2*FrameSize {
+			return fmt.Errorf("frame %d: size out of bounds", i)
+		}
+		if codecs[f.Codec] == 0 {
+			return fmt.Errorf("frame %d: unknown codec %q", i, f.Codec)
+		}
+	}
+	return nil
+}
+
+// ReadPack reads a pack from end to end, checks every byte of it, and calls f with each frame's raw bytes, which are
+// right when f sees them and valid until it returns. Several packs may be read beside each other. A missing pack is an
+// error matching fs.ErrNotExist; bytes that are not what was written are a *[CorruptError].
+func (r *Repo) ReadPack(ctx context.Context, p Pack, f func(i int, raw []byte) error) error {
+	if err := p.Check(); err != nil {
+		return corrupt(p.Key, "%w", err)
+	}
+	u, err := r.unseal(ctx, p.Key, -1)
+	if err != nil {
+		return err
+	}
+	defer u.Close()
+	stored, raw := make([]byte, 0, FrameSize), make([]byte, 0, FrameSize)
+	for i, frame := range p.Frames {
+		stored = grow(stored, frame.Stored)
+		if _, err := io.ReadFull(u.sum, stored); err != nil {
+			return u.fail(unexpected(err))
+		}
+		if raw, err = r.decode(frame, stored, raw); err != nil {
+			return corrupt(p.Key, "frame %d: %w", i, err)
+		}
+		if err := f(i, raw); err != nil {
+			return err
+		}
+	}
+	tail, err := readSkippable(u.sum, skippableTail)
+	if err != nil {
+		return u.fail(err)
+	}
+	if table := packTable(p.Frames); string(tail[8:max(8, len(tail)-sumSize)]) != string(table) {
+		return corrupt(p.Key, "its frame table is another")
+	}
+	return u.finish()
+}
+
+// decode decompresses a frame into raw's memory and checks it.
+func (r *Repo) decode(f Frame, stored, raw []byte) ([]byte, error) {
+	raw, err := r.dec.DecodeAll(stored, raw[:0])
+	if err != nil {
+		return raw, err
+	}
+	if len(raw) != f.Raw {
+		return raw, fmt.Errorf("%d raw bytes, want %d", len(raw), f.Raw)
+	}
+	if HashOf(raw) != f.Hash {
+		return raw, errors.New("checksum mismatch")
+	}
+	return raw, nil
+}
+
+func grow(b []byte, n int) []byte {
+	if cap(b) < n {
+		return make([]byte, n)
+	}
+	return b[:n]
+}

@@ -1,0 +1,144 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// Options are the options of [Init] and [Open]. A nil *Options, and the zero value of each field, is its default.
+type Options struct {
+	// Cipher encrypts and decrypts the objects (see package crypto). Nil leaves them unencrypted. A repository is
+	// encrypted from the first object to the last, or not at all: Init decides.
+	Cipher Cipher
+
+	// StateDir is a directory of this host, made when needed, where the public half of the current data key is kept, so
+	// that short-lived processes do not each make a key of their own. It is trusted: what is read from the repository
+	// is not. Empty means that every Repo makes a data key when it first writes.
+	StateDir string
+
+	// Now is the clock. The default is time.Now.
+	Now func() time.Time
+
+	// Logger is told what is worth knowing and no error. The default discards.
+	Logger *slog.Logger
+}
+
+// Repo is an open repository. It is safe for concurrent use.
+type Repo struct {
+	store  Store
+	marker marker
+	keys   *keyring      // nil when unencrypted
+	enc    *zstd.Encoder // of frames; its EncodeAll and dec's DecodeAll may be called concurrently
+	dec    *zstd.Decoder
+	now    func() time.Time
+	log    *slog.Logger
+}
+
+// Init makes a store a repository, or opens the one that is there: calling it again changes nothing. It proves first
+// that the store refuses to create an object twice, on which everything else rests, and fails with [ErrUnsafeStore]
+// where it does not.
+func Init(ctx context.Context, s Store, o *Options) (*Repo, error) {
+	r, err := Open(ctx, s, o)
+	if !errors.Is(err, ErrNoRepository) {
+		return r, err
+	}
+	if o == nil {
+		o = &Options{}
+	}
+	if err := Probe(ctx, s); err != nil {
+		return nil, err
+	}
+	m := marker{Format: Format, ID: rand.Text(), Encryption: "none", CreatedAt: clock(o.Now)().UTC().Truncate(time.Second)}
+	if o.Cipher != nil {
+		m.Encryption = "age"
+	}
+	// Of two that race, one creates the marker and both open what it says.
+	if err := createRecord(ctx, s, markerKey, m); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	return Open(ctx, s, o)
+}
+
+// Open opens a repository. A store that holds none is [ErrNoRepository], one of a later format a *[FormatError].
+func Open(ctx context.Context, s Store, o *Options) (*Repo, error) {
+	if o == nil {
+		o = &Options{}
+	}
+	m, err := readMarker(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	r := &Repo{store: s, marker: m, now: clock(o.Now), log: o.Logger}
+	if r.enc, err = newEncoder(); err != nil {
+		return nil, fmt.Errorf("repo: %w", err)
+	}
+	if r.dec, err = newFrameDecoder(); err != nil {
+		return nil, fmt.Errorf("repo: %w", err)
+	}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case m.Encryption == "none" && o.Cipher != nil:
+		return nil, ErrNotEncrypted
+	case m.Encryption != "none" && o.Cipher == nil:
+		return nil, ErrEncrypted
+	case o.Cipher != nil:
+		r.keys = &keyring{store: s, cipher: o.Cipher, repo: m.ID, dir: o.StateDir, log: r.log, secrets: map[string]string{}}
+	}
+	return r, nil
+}
+
+// ID identifies the repository: a random text made by [Init].
+func (r *Repo) ID() string { return r.marker.ID }
+
+// Encrypted tells whether the repository's objects are encrypted.
+func (r *Repo) Encrypted() bool { return r.keys != nil }
+
+// Store is the store the repository is in. Objects that Repo's methods wrote are compressed, maybe encrypted, there.
+func (r *Repo) Store() Store { return r.store }
+
+// Now is the repository's clock, see [Options].
+func (r *Repo) Now() time.Time { return r.now() }
+
+// Probe proves that a store creates, reads and deletes objects, and refuses to create one twice. Where deleting is not
+// permitted, as with append-only credentials, it leaves its small object behind.
+func Probe(ctx context.Context, s Store) error {
+	key := "probe/" + rand.Text()
+	first, second := []byte("first "+key), []byte("second "+key)
+	if err := writeSmall(ctx, s, key, first); err != nil {
+		return err
+	}
+	err := writeSmall(ctx, s, key, second)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err == nil {
+		_ = s.Delete(ctx, key)
+		return ErrUnsafeStore
+	}
+	got, err := readSmall(ctx, s, key)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(got, first) {
+		return ErrUnsafeStore
+	}
+	_ = s.Delete(ctx, key)
+	return nil
+}
+
+func clock(f func() time.Time) func() time.Time {
+	if f == nil {
+		return now
+	}
+	return f
+}

@@ -1,0 +1,217 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/zeebo/xxh3"
+)
+
+// sumSize is the size in bytes of an XXH3-128 checksum in canonical (big-endian) form.
+const sumSize = 16
+
+// sealer writes one object: head, frames, tail, through the cipher into the store. The tail ends with a checksum over
+// every byte before it.
+type sealer struct {
+	key   string
+	dst   Writer
+	out   io.Writer      // the cipher, or dst
+	enc   io.WriteCloser // the cipher, or nil
+	sum   *xxh3.Hasher128
+	total int64 // bytes of plaintext written
+}
+
+// seal starts an object and writes its head.
+func (r *Repo) seal(ctx context.Context, key string, label []byte) (*sealer, error) {
+	if len(label) > maxLabel {
+		return nil, fmt.Errorf("repo: a label of %d bytes, at most %d are allowed", len(label), maxLabel)
+	}
+	var d dataKey
+	if r.keys != nil {
+		var err error
+		if d, err = r.keys.writeKey(ctx); err != nil {
+			return nil, err
+		}
+	}
+	dst, err := r.store.Create(ctx, key)
+	if err != nil {
+		return nil, fmt.Errorf("repo: create %s: %w", key, err)
+	}
+	s := &sealer{key: key, dst: dst, out: dst, sum: xxh3.New128()}
+	if r.keys != nil {
+		id, _ := hex.DecodeString(d.ID)
+		if s.enc, err = r.keys.cipher.Encrypt(dst, d.Public, append(id, label...)); err != nil {
+			return nil, errors.Join(fmt.Errorf("repo: encrypt %s: %w", key, err), dst.Close())
+		}
+		s.out = s.enc
+	}
+	if err := s.write(head{key: key, label: label}.frame()); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *sealer) write(b []byte) error {
+	_, _ = s.sum.Write(b)
+	s.total += int64(len(b))
+	if _, err := s.out.Write(b); err != nil {
+		return fmt.Errorf("repo: write %s: %w", s.key, err)
+	}
+	return nil
+}
+
+// commit writes the tail with data in it, and commits.
+func (s *sealer) commit(data []byte) (Info, error) {
+	tail := append(appendSkippable(nil, skippableTail, len(data)+sumSize), data...)
+	if err := s.write(tail); err != nil {
+		return Info{}, err
+	}
+	if err := s.write(s.sum.Sum(nil)); err != nil {
+		return Info{}, err
+	}
+	if s.enc != nil {
+		if err := s.enc.Close(); err != nil {
+			return Info{}, fmt.Errorf("repo: encrypt %s: %w", s.key, err)
+		}
+	}
+	info, err := s.dst.Commit()
+	if err != nil {
+		return info, fmt.Errorf("repo: commit %s: %w", s.key, err)
+	}
+	return info, nil
+}
+
+func (s *sealer) Close() error { return s.dst.Close() }
+
+// unsealer reads the plaintext of one object and keeps the sum of it.
+type unsealer struct {
+	key   string
+	body  io.ReadCloser
+	watch *watch
+	sum   *tailSum
+	head  head
+}
+
+// unseal opens an object and reads its head. A missing object matches fs.ErrNotExist; nothing else does.
+func (r *Repo) unseal(ctx context.Context, key string, n int64) (*unsealer, error) {
+	body, err := r.store.Open(ctx, key, 0, n)
+	if err != nil {
+		return nil, fmt.Errorf("repo: open %s: %w", key, err)
+	}
+	u := &unsealer{key: key, body: body, watch: &watch{r: body}}
+	if err := u.begin(ctx, r.keys); err != nil {
+		return nil, errors.Join(err, body.Close())
+	}
+	return u, nil
+}
+
+func (u *unsealer) begin(ctx context.Context, keys *keyring) error {
+	plain := io.Reader(u.watch)
+	if keys != nil {
+		front, err := io.ReadAll(io.LimitReader(u.watch, frontSize))
+		if err != nil {
+			return u.fail(err)
+		}
+		id, _, err := splitFront(keys.cipher, front)
+		if err != nil {
+			return u.fail(err)
+		}
+		secret, err := keys.secret(ctx, id)
+		if err != nil {
+			return fmt.Errorf("repo: open %s: %w", u.key, err)
+		}
+		if plain, err = keys.cipher.Decrypt(io.MultiReader(bytes.NewReader(front), u.watch), secret); err != nil {
+			return u.fail(err)
+		}
+	}
+	u.sum = newTailSum(plain)
+	var err error
+	if u.head, _, err = readHead(u.sum, u.key); err != nil {
+		return u.fail(err)
+	}
+	return nil
+}
+
+// finish reads what is left and checks that the object ends with its sum.
+func (u *unsealer) finish() error {
+	if _, err := io.Copy(io.Discard, u.sum); err != nil {
+		return u.fail(err)
+	}
+	if !u.sum.ok() {
+		return corrupt(u.key, "checksum mismatch")
+	}
+	return nil
+}
+
+// fail tells a failure to read from bytes that are wrong.
+func (u *unsealer) fail(err error) error {
+	if u.watch.err != nil {
+		return fmt.Errorf("repo: read %s: %w", u.key, u.watch.err)
+	}
+	return corrupt(u.key, "%w", err)
+}
+
+func (u *unsealer) Close() error { return u.body.Close() }
+
+// frontSize is how much of an encrypted object is looked at for its header: a post-quantum stanza takes 1.6 KiB.
+const frontSize = 8 << 10
+
+// splitFront finds the id of the data key, and the label, in the first bytes of an encrypted object.
+func splitFront(c Cipher, front []byte) (id string, label []byte, err error) {
+	h, err := c.Head(bytes.NewReader(front))
+	if err != nil {
+		return "", nil, err
+	}
+	if len(h) < keyIDSize || len(h) > keyIDSize+maxLabel {
+		return "", nil, errors.New("malformed head of an encrypted object")
+	}
+	return hex.EncodeToString(h[:keyIDSize]), h[keyIDSize:], nil
+}
+
+// watch remembers the first error of reading the store, so that it is not taken for corruption.
+type watch struct {
+	r   io.Reader
+	err error
+}
+
+func (w *watch) Read(p []byte) (int, error) {
+	n, err := w.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) && w.err == nil {
+		w.err = err
+	}
+	return n, err
+}
+
+// tailSum sums up all it passes on but the last sumSize bytes, which it keeps to compare.
+type tailSum struct {
+	r    io.Reader
+	sum  *xxh3.Hasher128
+	last []byte // at most sumSize bytes that are not in sum yet
+}
+
+func newTailSum(r io.Reader) *tailSum {
+	return &tailSum{r: r, sum: xxh3.New128(), last: make([]byte, 0, 2*sumSize)}
+}
+
+func (t *tailSum) Read(p []byte) (int, error) {
+	n, err := t.r.Read(p)
+	b := p[:n]
+	if n >= sumSize {
+		_, _ = t.sum.Write(t.last)
+		_, _ = t.sum.Write(b[:n-sumSize])
+		t.last = append(t.last[:0], b[n-sumSize:]...)
+	} else {
+		t.last = append(t.last, b...)
+		if over := len(t.last) - sumSize; over > 0 {
+			_, _ = t.sum.Write(t.last[:over])
+			t.last = append(t.last[:0], t.last[over:]...)
+		}
+	}
+	return n, err
+}
+
+func (t *tailSum) ok() bool { return bytes.Equal(t.sum.Sum(nil), t.last) }

@@ -1,0 +1,166 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/pgcairn/pgcairn/repo"
+)
+
+// Options are the options of [NewArchive]. A nil *Options, and the zero value of each field, is its default.
+type Options struct {
+	// SystemID is the system identifier of the cluster. The default, 0, takes the one that the repository belongs to,
+	// and makes the first segment or backup that comes claim it.
+	SystemID uint64
+
+	// Logger is told what is worth knowing and no error. The default discards.
+	Logger *slog.Logger
+}
+
+// Archive is the WAL archive of a repository. It is safe for concurrent use, by goroutines and by processes.
+type Archive struct {
+	repo *repo.Repo
+	want uint64 // Options.SystemID
+	log  *slog.Logger
+
+	mu     sync.Mutex
+	system *System // once known
+}
+
+// NewArchive returns the WAL archive of a repository.
+func NewArchive(r *repo.Repo, o *Options) (*Archive, error) {
+	if r == nil {
+		return nil, errors.New("wal: no repository given")
+	}
+	if o == nil {
+		o = &Options{}
+	}
+	a := &Archive{repo: r, want: o.SystemID, log: o.Logger}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	return a, nil
+}
+
+// System is the cluster that a repository belongs to.
+type System struct {
+	ID          uint64
+	SegmentSize uint32 // in bytes
+}
+
+// systemKey is the record that tells whom the repository belongs to. Creating it exclusively is the claim.
+const systemKey = "systems/1"
+
+type systemRecord struct {
+	SystemID    string `json:"system_id"`
+	SegmentSize uint32 `json:"segment_size"`
+}
+
+// System returns the cluster that the repository belongs to. When none has claimed it yet, the error matches
+// fs.ErrNotExist.
+func (a *Archive) System(ctx context.Context) (System, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.readSystem(ctx)
+}
+
+func (a *Archive) readSystem(ctx context.Context) (System, error) {
+	if a.system != nil {
+		return *a.system, nil
+	}
+	var rec systemRecord
+	if err := a.repo.ReadRecord(ctx, systemKey, &rec); err != nil {
+		return System{}, fmt.Errorf("wal: %w", err)
+	}
+	id, err := strconv.ParseUint(rec.SystemID, 10, 64)
+	if err != nil || !ValidSegmentSize(rec.SegmentSize) {
+		return System{}, &repo.CorruptError{Key: systemKey, Err: errors.New("malformed")}
+	}
+	s := System{ID: id, SegmentSize: rec.SegmentSize}
+	if a.want != 0 && a.want != s.ID {
+		return System{}, &ForeignError{Name: "the cluster", Got: a.want, Want: s.ID}
+	}
+	a.system = &s
+	return s, nil
+}
+
+// Claim makes the repository belong to a cluster, or checks that it does. name is what is checked, for the error, a
+// *[ForeignError] when the repository belongs to another.
+func (a *Archive) Claim(ctx context.Context, name string, s System) error {
+	if a.want != 0 && a.want != s.ID {
+		return &ForeignError{Name: name, Got: s.ID, Want: a.want}
+	}
+	if !ValidSegmentSize(s.SegmentSize) {
+		return fmt.Errorf("wal: %d bytes is no size of a segment", s.SegmentSize)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	have, err := a.readSystem(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		rec := systemRecord{SystemID: strconv.FormatUint(s.ID, 10), SegmentSize: s.SegmentSize}
+		if err := a.repo.CreateRecord(ctx, systemKey, rec); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("wal: claim the repository: %w", err)
+		}
+		have, err = a.readSystem(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if have.ID != s.ID {
+		return &ForeignError{Name: name, Got: s.ID, Want: have.ID}
+	}
+	if have.SegmentSize != s.SegmentSize {
+		return fmt.Errorf("wal: %s has segments of %d bytes, but this repository holds segments of %d bytes: use a new repository after pg_resetwal --wal-segsize",
+			name, s.SegmentSize, have.SegmentSize)
+	}
+	return nil
+}
+
+// Keys below wal/<system id>/. A timeline's segments are in groups: all that differ in the last two digits only.
+
+func (s System) prefix() string { return "wal/" + strconv.FormatUint(s.ID, 10) + "/" }
+
+func (s System) key(n Name) string {
+	name := n.String()
+	if n.Kind == KindHistory {
+		return s.prefix() + name
+	}
+	return s.prefix() + name[:8] + "/" + name[8:22] + "/" + name
+}
+
+// parseKey is the reverse of key.
+func (s System) parseKey(key string) (Name, error) {
+	n, err := ParseName(key[strings.LastIndexByte(key, '/')+1:])
+	if err != nil {
+		return n, err
+	}
+	if s.key(n) != key {
+		return n, &NameError{Name: key, Reason: "not a key of the archive"}
+	}
+	return n, nil
+}
+
+// Has tells whether the archive holds a file.
+func (a *Archive) Has(ctx context.Context, n Name) (bool, error) {
+	sys, err := a.System(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	_, err = a.repo.Store().Stat(ctx, sys.key(n))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("wal: look for %s: %w", n, err)
+	}
+	return true, nil
+}

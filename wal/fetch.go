@@ -1,0 +1,100 @@
+package wal
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/pgcairn/pgcairn/internal/durable"
+	"github.com/pgcairn/pgcairn/repo"
+)
+
+// Fetch brings a file of the archive to dst: it is written beside dst, checked, synced and renamed. An error matches
+// fs.ErrNotExist only when the archive has answered that it does not hold the file; to PostgreSQL that means the end
+// of the WAL, so no other failure is ever reported as that. Content that is not what was pushed is a
+// *[repo.CorruptError].
+func (a *Archive) Fetch(ctx context.Context, name, dst string) error {
+	n, err := ParseName(name)
+	if err != nil {
+		return err
+	}
+	sys, err := a.System(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("wal: %s is not in the archive, which holds nothing yet: %w", n, fs.ErrNotExist)
+	}
+	if err != nil {
+		return err
+	}
+	obj, err := a.repo.OpenObject(ctx, sys.key(n))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("wal: %s is not in the archive: %w", n, fs.ErrNotExist)
+	}
+	if err != nil {
+		return fmt.Errorf("wal: fetch %s: %w", n, err)
+	}
+	defer obj.Close()
+	err = durable.WriteFile(dst, 0o600, func(w io.Writer) error { return fetchTo(w, obj, n, sys) })
+	if err != nil {
+		return notMissing(fmt.Errorf("wal: fetch %s: %w", n, err))
+	}
+	return nil
+}
+
+// fetchTo copies an object's content and checks that it is what its name and its label say.
+func fetchTo(w io.Writer, obj *repo.Object, n Name, sys System) error {
+	sum := sha256.New()
+	var first headBuffer
+	limit := int64(sys.SegmentSize)
+	if n.Kind == KindHistory || n.Kind == KindBackup {
+		limit = maxHistory
+	}
+	got, err := io.Copy(io.MultiWriter(w, sum, &first), io.LimitReader(obj, limit+1))
+	if err != nil {
+		return err
+	}
+	wrong := func(format string, args ...any) error {
+		return &repo.CorruptError{Key: sys.key(n), Err: fmt.Errorf(format, args...)}
+	}
+	if got > limit {
+		return wrong("more than %d bytes", limit)
+	}
+	if !bytes.Equal(sum.Sum(nil), obj.Label()) {
+		return wrong("its digest does not match")
+	}
+	if n.Kind == KindHistory || n.Kind == KindBackup {
+		return nil
+	}
+	h, err := ReadHeader(bytes.NewReader(first.b))
+	if err != nil {
+		return wrong("%v", err)
+	}
+	if err := h.check(n); err != nil {
+		return wrong("%v", err)
+	}
+	if h.SystemID != sys.ID || got != int64(h.SegmentSize) {
+		return wrong("a segment of system identifier %d, %d bytes", h.SystemID, got)
+	}
+	return nil
+}
+
+// headBuffer keeps the first bytes of what is written to it.
+type headBuffer struct{ b []byte }
+
+func (h *headBuffer) Write(p []byte) (int, error) {
+	if k := headerSize - len(h.b); k > 0 {
+		h.b = append(h.b, p[:min(k, len(p))]...)
+	}
+	return len(p), nil
+}
+
+// notMissing hides fs.ErrNotExist in an error of another meaning, such as a missing target directory.
+func notMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return errors.New(err.Error())
+	}
+	return err
+}

@@ -1,0 +1,174 @@
+package wal
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/pgcairn/pgcairn/internal/pgfile"
+	"github.com/pgcairn/pgcairn/repo"
+	"github.com/zeebo/xxh3"
+)
+
+// maxNote bounds a .backup file in bytes.
+const maxNote = 64 << 10
+
+// Push archives a file of pg_wal: a segment, a .partial, .history or .backup file. It returns nil only when the file is
+// durable in the repository. A file that is there already with the same content is success; with other content it is a
+// *[ConflictError], also where the repository is encrypted and this host cannot read it.
+//
+// Refused are names that are none of an archive's (*[NameError]), files of another cluster (*[ForeignError]) and
+// files that are not what their name says (*[SegmentError]).
+func (a *Archive) Push(ctx context.Context, path string) error {
+	n, err := ParseName(filepath.Base(path))
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("wal: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("wal: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return &SegmentError{Name: n.String(), Err: errors.New("not a regular file")}
+	}
+	if n.Kind == KindHistory || n.Kind == KindBackup {
+		// These do not tell which cluster they are of; the data directory they lie in does.
+		if c, _, err := pgfile.ReadControl(filepath.Dir(filepath.Dir(path))); err == nil {
+			if err := a.Claim(ctx, n.String(), System{ID: c.SystemID, SegmentSize: c.WALSegmentSize}); err != nil {
+				return err
+			}
+		}
+	}
+	return a.PushContent(ctx, n, f, info.Size())
+}
+
+// PushContent is [Archive.Push] of a file that is not on this host's file system. content has size bytes; it is read
+// more than once, concurrently.
+func (a *Archive) PushContent(ctx context.Context, n Name, content io.ReaderAt, size int64) error {
+	f := io.NewSectionReader(content, 0, size)
+	sys, err := a.admit(ctx, n, f)
+	if err != nil {
+		return err
+	}
+	key := sys.key(n)
+	// The digest stands before the content in the object, so it takes a pass of its own over the file.
+	sum := sync.OnceValues(func() (digest, error) { return digestOf(f) })
+	label := func() ([]byte, error) {
+		d, err := sum()
+		return d.sha[:], err
+	}
+	_, err = a.repo.Put(ctx, key, &repo.PutOptions{Label: label}, func(w io.Writer) error {
+		h := xxh3.New128()
+		if _, err := io.Copy(io.MultiWriter(h, w), whole(f)); err != nil {
+			return err
+		}
+		d, err := sum()
+		if err == nil && d.fast != h.Sum128() {
+			err = &SegmentError{Name: n.String(), Err: errors.New("it changed while it was read")}
+		}
+		return err
+	})
+	if errors.Is(err, fs.ErrExist) {
+		d, err := sum()
+		if err != nil {
+			return fmt.Errorf("wal: push %s: %w", n, err)
+		}
+		return a.compare(ctx, key, n, d.sha)
+	}
+	if err != nil {
+		return fmt.Errorf("wal: push %s: %w", n, err)
+	}
+	return nil
+}
+
+// compare tells whether the archive holds the same content under key.
+func (a *Archive) compare(ctx context.Context, key string, n Name, sha [32]byte) error {
+	have, err := a.repo.Label(ctx, key)
+	if err != nil {
+		return fmt.Errorf("wal: compare %s with the archive: %w", n, err)
+	}
+	if len(have) != len(sha) {
+		return &repo.CorruptError{Key: key, Err: errors.New("no digest in its head")}
+	}
+	if !bytes.Equal(have, sha[:]) {
+		return &ConflictError{Name: n.String(), Archived: [32]byte(have), Offered: sha}
+	}
+	return nil
+}
+
+// admit checks that a file is what its name says and of this repository's cluster.
+func (a *Archive) admit(ctx context.Context, n Name, f *io.SectionReader) (System, error) {
+	refuse := func(err error) (System, error) { return System{}, &SegmentError{Name: n.String(), Err: err} }
+	if n.Kind == KindHistory || n.Kind == KindBackup {
+		if err := checkNote(n, f); err != nil {
+			return refuse(err)
+		}
+		sys, err := a.System(ctx)
+		if errors.Is(err, fs.ErrNotExist) {
+			return System{}, fmt.Errorf("wal: %s does not tell which cluster it is of, and the repository belongs to none yet: push a segment first", n)
+		}
+		return sys, err
+	}
+	h, err := ReadHeader(whole(f))
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return refuse(fmt.Errorf("only %d bytes", f.Size()))
+	}
+	if err == nil {
+		err = h.check(n)
+	}
+	if err != nil {
+		return refuse(err)
+	}
+	if f.Size() != int64(h.SegmentSize) {
+		return refuse(fmt.Errorf("%d bytes, want %d", f.Size(), h.SegmentSize))
+	}
+	sys := System{ID: h.SystemID, SegmentSize: h.SegmentSize}
+	return sys, a.Claim(ctx, n.String(), sys)
+}
+
+// checkNote checks a .history or .backup file, which have no header.
+func checkNote(n Name, f *io.SectionReader) error {
+	text, err := io.ReadAll(io.LimitReader(whole(f), maxHistory+1))
+	if err != nil {
+		return err
+	}
+	if n.Kind == KindHistory {
+		_, err = ParseHistory(n.Timeline, text)
+		return err
+	}
+	if len(text) > maxNote || !bytes.HasPrefix(text, []byte("START WAL LOCATION: ")) {
+		return errors.New("not the notes on a base backup")
+	}
+	return nil
+}
+
+// digest identifies the content of a file.
+type digest struct {
+	sha  [32]byte
+	fast xxh3.Uint128
+}
+
+func digestOf(f *io.SectionReader) (d digest, err error) {
+	sha, fast := sha256.New(), xxh3.New128()
+	if _, err := io.Copy(io.MultiWriter(sha, fast), whole(f)); err != nil {
+		return d, err
+	}
+	d.fast = fast.Sum128()
+	sha.Sum(d.sha[:0])
+	return d, nil
+}
+
+// whole reads content from its start, independently of others who do.
+func whole(f *io.SectionReader) io.Reader { return io.NewSectionReader(f, 0, f.Size()) }
