@@ -17,6 +17,9 @@ import (
 // the workers finish together.
 const unitSize = 8 << 20
 
+// maxPageSize is the largest page that a server can be built with, in bytes.
+const maxPageSize = 32 << 10
+
 // growth is how much further than its listed size a file that is no relation is read, since it may have been replaced
 // by a larger one. What a relation has grown by is in the WAL.
 const growth = 1 << 20
@@ -114,7 +117,8 @@ func (c *collector) units(ctx context.Context, units chan<- []span) error {
 			extra = 0
 		}
 		for off := int64(0); ; {
-			n := min(room, e.Size-off)
+			// Cut between pages, whatever their size.
+			n := min((room+maxPageSize-1)/maxPageSize*maxPageSize, e.Size-off)
 			last := off+n == e.Size
 			s := span{file: i, off: off, n: n}
 			if last {

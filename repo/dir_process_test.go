@@ -46,7 +46,7 @@ func TestDirChild(t *testing.T) {
 		_, err = in.ReadString('\n') // until all are ready
 		require.NoError(t, err)
 		for i := range raced {
-			err := write(s, fmt.Sprintf("race/%03d", i), fmt.Sprint(os.Getpid()))
+			err := writeObject(s, fmt.Sprintf("race/%03d", i), fmt.Sprint(os.Getpid()))
 			if err == nil {
 				fmt.Println("won", i)
 			} else if !errors.Is(err, fs.ErrExist) {
@@ -104,18 +104,18 @@ func TestDirKilledWriter(t *testing.T) {
 		require.ErrorIs(t, err, fs.ErrNotExist)
 	}
 	requireNothing()
-	require.NoError(t, write(openDir(t, dir, &repo.DirOptions{Now: later}), "a/one", ""))
+	require.NoError(t, writeObject(openDir(t, dir, &repo.DirOptions{Now: later}), "a/one", ""))
 	require.Len(t, temps(t, dir), 1, "the file of a living process is not removed, however old it is")
 
 	require.NoError(t, c.cmd.Process.Kill())
 	_ = c.cmd.Wait()
 	requireNothing()
 	require.Len(t, temps(t, dir), 1)
-	require.NoError(t, write(openDir(t, dir, nil), "a/two", ""))
+	require.NoError(t, writeObject(openDir(t, dir, nil), "a/two", ""))
 	require.Len(t, temps(t, dir), 1, "a young file is left alone")
-	require.NoError(t, write(openDir(t, dir, &repo.DirOptions{Now: later}), "a/three", ""))
+	require.NoError(t, writeObject(openDir(t, dir, &repo.DirOptions{Now: later}), "a/three", ""))
 	require.Empty(t, temps(t, dir))
-	require.NoError(t, write(openDir(t, dir, nil), "a/torn", "whole"))
+	require.NoError(t, writeObject(openDir(t, dir, nil), "a/torn", "whole"))
 }
 
 func TestDirRacingProcesses(t *testing.T) {
@@ -164,7 +164,7 @@ func TestDirFileSizeLimit(t *testing.T) {
 // requireFull demands that an object too large for the store fails with the error want and leaves nothing.
 func requireFull(t *testing.T, s repo.Store, want error) {
 	t.Helper()
-	require.NoError(t, write(s, "a/small", "fits"))
+	require.NoError(t, writeObject(s, "a/small", "fits"))
 	w, err := s.Create(context.Background(), "a/large")
 	require.NoError(t, err)
 	n, err := w.Write(make([]byte, 2<<20))
@@ -180,5 +180,5 @@ func requireFull(t *testing.T, s repo.Store, want error) {
 		require.NoError(t, err)
 		require.Equal(t, "a/small", info.Key)
 	}
-	require.NoError(t, write(s, "a/large", "now it fits"), "and the space is free again")
+	require.NoError(t, writeObject(s, "a/large", "now it fits"), "and the space is free again")
 }

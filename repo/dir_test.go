@@ -33,7 +33,7 @@ func openDir(t *testing.T, dir string, o *repo.DirOptions) repo.Store {
 // later is a clock by which every file of a test is old.
 func later() time.Time { return time.Now().Add(time.Hour) }
 
-func write(s repo.Store, key, data string) error {
+func writeObject(s repo.Store, key, data string) error {
 	w, err := s.Create(context.Background(), key)
 	if err != nil {
 		return err
@@ -85,7 +85,7 @@ func TestDirIsMadeUnlessItMustExist(t *testing.T) {
 	require.NoDirExists(t, filepath.Dir(dir))
 
 	s := openDir(t, dir, nil)
-	require.NoError(t, write(s, "x/y", "data"))
+	require.NoError(t, writeObject(s, "x/y", "data"))
 	for path, mode := range map[string]fs.FileMode{".": 0o700, "x": 0o700, "x/y": 0o600} {
 		fi, err := os.Stat(filepath.Join(dir, path))
 		require.NoError(t, err)
@@ -101,7 +101,7 @@ func TestDirIsMadeUnlessItMustExist(t *testing.T) {
 
 func TestDirCommittedFileIsPlain(t *testing.T) {
 	dir := t.TempDir()
-	require.NoError(t, write(openDir(t, dir, nil), "a/b", "the bytes"))
+	require.NoError(t, writeObject(openDir(t, dir, nil), "a/b", "the bytes"))
 	got, err := os.ReadFile(filepath.Join(dir, "a/b"))
 	require.NoError(t, err)
 	assert.Equal(t, "the bytes", string(got))
@@ -129,7 +129,7 @@ func TestDirSymlinksLeadNowhere(t *testing.T) {
 				_, err = s.Stat(t.Context(), key)
 				requireNoAnswer(t, err)
 				requireNoAnswer(t, s.Delete(t.Context(), key))
-				requireNoAnswer(t, write(s, key, "overwritten"))
+				requireNoAnswer(t, writeObject(s, key, "overwritten"))
 			}
 			for _, err := range s.List(t.Context(), "") {
 				requireNoAnswer(t, err) // rather than an empty list
@@ -150,7 +150,7 @@ func TestDirRefusesWhatIsNoFile(t *testing.T) {
 	s := openDir(t, dir, nil)
 	_, err := s.Open(t.Context(), "fifo", 0, -1)
 	requireNoAnswer(t, err)
-	requireNoAnswer(t, write(s, "fifo", ""))
+	requireNoAnswer(t, writeObject(s, "fifo", ""))
 	for _, err := range s.List(t.Context(), "") {
 		requireNoAnswer(t, err)
 	}
@@ -158,11 +158,11 @@ func TestDirRefusesWhatIsNoFile(t *testing.T) {
 
 func TestDirKeyIsNotAlsoAFolder(t *testing.T) {
 	s := openDir(t, t.TempDir(), nil)
-	require.NoError(t, write(s, "object", ""))
-	require.NoError(t, write(s, "folder/object", ""))
+	require.NoError(t, writeObject(s, "object", ""))
+	require.NoError(t, writeObject(s, "folder/object", ""))
 	for _, key := range []string{"object/under", "object/far/under", "folder"} {
 		var keyErr *repo.KeyError
-		err := write(s, key, "")
+		err := writeObject(s, key, "")
 		require.ErrorAs(t, err, &keyErr)
 		requireNoAnswer(t, err)
 	}
@@ -174,7 +174,7 @@ func TestDirPassesOverForeignNames(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
 	}
 	s := openDir(t, dir, nil)
-	require.NoError(t, write(s, "object", ""))
+	require.NoError(t, writeObject(s, "object", ""))
 	for info, err := range s.List(t.Context(), "") {
 		require.NoError(t, err)
 		assert.Equal(t, "object", info.Key)
@@ -184,16 +184,16 @@ func TestDirPassesOverForeignNames(t *testing.T) {
 func TestDirUnwritable(t *testing.T) {
 	dir := t.TempDir()
 	s := openDir(t, dir, nil)
-	require.NoError(t, write(s, "a/there", "data"))
+	require.NoError(t, writeObject(s, "a/there", "data"))
 	readOnly(t, dir)
 	s = openDir(t, dir, nil) // by another process, say
-	requireNoAnswer(t, write(s, "a/new", "data"))
-	requireNoAnswer(t, write(s, "b/new", "data"))
+	requireNoAnswer(t, writeObject(s, "a/new", "data"))
+	requireNoAnswer(t, writeObject(s, "b/new", "data"))
 	requireNoAnswer(t, s.Delete(t.Context(), "a/there"))
 	info, err := s.Stat(t.Context(), "a/there")
 	require.NoError(t, err)
 	assert.Equal(t, int64(4), info.Size)
-	require.ErrorIs(t, write(s, "a/there", "data"), fs.ErrExist)
+	require.ErrorIs(t, writeObject(s, "a/there", "data"), fs.ErrExist)
 }
 
 func TestDirTempFileGone(t *testing.T) {
@@ -220,7 +220,7 @@ func TestDirCleansOnlyWhatIsOldAndUnlocked(t *testing.T) {
 	assert.Len(t, temps(t, dir), 2, "a file written to this moment stays")
 
 	old := openDir(t, dir, &repo.DirOptions{Now: later})
-	require.NoError(t, write(old, "b/elsewhere", ""))
+	require.NoError(t, writeObject(old, "b/elsewhere", ""))
 	assert.Len(t, temps(t, dir), 2)
 	require.NoError(t, old.Delete(t.Context(), "a/object"))
 	assert.Len(t, temps(t, dir), 1)
@@ -239,7 +239,7 @@ func TestDirSweepsSpareNewFiles(t *testing.T) {
 			for j := range 25 {
 				s, err := repo.OpenDir(dir, &repo.DirOptions{Now: later})
 				if assert.NoError(t, err) {
-					assert.NoError(t, write(s, fmt.Sprintf("a/%d-%d", i, j), "data"))
+					assert.NoError(t, writeObject(s, fmt.Sprintf("a/%d-%d", i, j), "data"))
 				}
 			}
 		})

@@ -138,7 +138,7 @@ type dirWriter struct {
 	ctx  context.Context
 	d    *dirStore
 	key  string
-	temp string
+	temp string   // empty once it is removed
 	f    *os.File // nil once committed or closed
 	err  error    // of the first Write that failed
 }
@@ -191,7 +191,9 @@ func (w *dirWriter) commit() (Info, error) {
 	if err := w.link(fi); err != nil {
 		return Info{}, err
 	}
-	_ = w.d.root.Remove(w.temp) // before the directory is synced, which then covers both names
+	if w.d.root.Remove(w.temp) == nil { // before the directory is synced, which then covers both names
+		w.temp = ""
+	}
 	if err := w.d.syncName(w.key); err != nil {
 		return Info{}, failed(w.ctx, op, w.key, err)
 	}
@@ -241,7 +243,10 @@ func (w *dirWriter) Close() error {
 	if w.f == nil {
 		return nil
 	}
-	err := w.d.root.Remove(w.temp)
+	var err error
+	if w.temp != "" {
+		err = w.d.root.Remove(w.temp)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}

@@ -18,41 +18,69 @@ import (
 // of the WAL, so no other failure is ever reported as that. Content that is not what was pushed is a
 // *[repo.CorruptError].
 func (a *Archive) Fetch(ctx context.Context, name, dst string) error {
-	n, err := ParseName(name)
+	f, err := a.open(ctx, name)
 	if err != nil {
 		return err
 	}
-	sys, err := a.System(ctx)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("wal: %s is not in the archive, which holds nothing yet: %w", n, fs.ErrNotExist)
-	}
-	if err != nil {
-		return err
-	}
-	obj, err := a.repo.OpenObject(ctx, sys.key(n))
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("wal: %s is not in the archive: %w", n, fs.ErrNotExist)
-	}
-	if err != nil {
-		return fmt.Errorf("wal: fetch %s: %w", n, err)
-	}
-	defer obj.Close()
-	err = durable.WriteFile(dst, 0o600, func(w io.Writer) error { return fetchTo(w, obj, n, sys) })
-	if err != nil {
-		return notMissing(fmt.Errorf("wal: fetch %s: %w", n, err))
+	defer f.obj.Close()
+	if err := durable.WriteFile(dst, 0o600, f.copyTo); err != nil {
+		return notMissing(fmt.Errorf("wal: fetch %s: %w", name, err))
 	}
 	return nil
 }
 
-// fetchTo copies an object's content and checks that it is what its name and its label say.
-func fetchTo(w io.Writer, obj *repo.Object, n Name, sys System) error {
+// Read writes a file of the archive to w. Errors are as with [Archive.Fetch]; after one, what w has got is worthless.
+func (a *Archive) Read(ctx context.Context, name string, w io.Writer) error {
+	f, err := a.open(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer f.obj.Close()
+	if err := f.copyTo(w); err != nil {
+		return notMissing(fmt.Errorf("wal: fetch %s: %w", name, err))
+	}
+	return nil
+}
+
+// archived is an open file of the archive.
+type archived struct {
+	name   Name
+	system System
+	obj    *repo.Object
+}
+
+func (a *Archive) open(ctx context.Context, name string) (*archived, error) {
+	n, err := ParseName(name)
+	if err != nil {
+		return nil, err
+	}
+	sys, err := a.System(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("wal: %s is not in the archive, which holds nothing yet: %w", n, fs.ErrNotExist)
+	}
+	if err != nil {
+		return nil, err
+	}
+	obj, err := a.repo.OpenObject(ctx, sys.key(n))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("wal: %s is not in the archive: %w", n, fs.ErrNotExist)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("wal: fetch %s: %w", n, err)
+	}
+	return &archived{name: n, system: sys, obj: obj}, nil
+}
+
+// copyTo copies the content and checks that it is what its name and its label say.
+func (f *archived) copyTo(w io.Writer) error {
+	n, sys := f.name, f.system
 	sum := sha256.New()
 	var first headBuffer
 	limit := int64(sys.SegmentSize)
 	if n.Kind == KindHistory || n.Kind == KindBackup {
 		limit = maxHistory
 	}
-	got, err := io.Copy(io.MultiWriter(w, sum, &first), io.LimitReader(obj, limit+1))
+	got, err := io.Copy(io.MultiWriter(w, sum, &first), io.LimitReader(f.obj, limit+1))
 	if err != nil {
 		return err
 	}
@@ -62,7 +90,7 @@ func fetchTo(w io.Writer, obj *repo.Object, n Name, sys System) error {
 	if got > limit {
 		return wrong("more than %d bytes", limit)
 	}
-	if !bytes.Equal(sum.Sum(nil), obj.Label()) {
+	if !bytes.Equal(sum.Sum(nil), f.obj.Label()) {
 		return wrong("its digest does not match")
 	}
 	if n.Kind == KindHistory || n.Kind == KindBackup {

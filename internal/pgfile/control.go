@@ -39,7 +39,7 @@ func ParseControl(b []byte) (Control, error) {
 	c := Control{SystemID: le.Uint64(b), ControlVersion: le.Uint32(b[8:]), CatalogVersion: le.Uint32(b[12:])}
 	var crcAt int
 	switch c.ControlVersion {
-	case 1300: // 13 to 17
+	case 1300, 1700: // 13 to 16, 17
 		crcAt = 288
 	case 1800: // 18: default_char_signedness came before the nonce
 		crcAt = 292

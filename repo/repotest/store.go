@@ -3,6 +3,7 @@ package repotest
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"io"
 	"io/fs"
 	"strconv"
@@ -63,15 +64,14 @@ func TestStore(t *testing.T, open func(t *testing.T) repo.Store) {
 
 // pattern returns n bytes that look random and depend on nothing but n and seed.
 func pattern(n int, seed uint64) []byte {
-	b := make([]byte, n)
-	x := seed*0x9e3779b97f4a7c15 + 1
-	for i := range b {
+	b := make([]byte, 0, n+8)
+	for x := seed*0x9e3779b97f4a7c15 + 1; len(b) < n; {
 		x ^= x << 13
 		x ^= x >> 7
 		x ^= x << 17
-		b[i] = byte(x)
+		b = binary.LittleEndian.AppendUint64(b, x)
 	}
-	return b
+	return b[:n]
 }
 
 // write writes an object as far as Commit.

@@ -1,0 +1,46 @@
+# `make help` lists the targets.
+
+FUZZTIME ?= 10s
+LINTER := .tools/golangci-lint
+TEST := go test -race -p 2 -timeout 30m
+
+.DEFAULT_GOAL := help
+.PHONY: help build tools servers test lint fmt fuzz bench demo clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build the example CLI, bin/pgcairn
+	cd examples && go build -o ../bin/pgcairn ./pgcairn
+
+tools: servers $(LINTER) ## install all that tests, linter and benchmarks need (Debian packages when run by root or sudo)
+
+servers: ## install PostgreSQL 13 to 18 and Debian's client tools
+	internal/tools/install.sh
+
+test: tools ## run all tests, with the race detector
+	$(TEST) ./...
+	cd examples && $(TEST) ./...
+
+lint: $(LINTER) ## run the linter on both modules
+	$(LINTER) run --allow-parallel-runners ./...
+	cd examples && ../$(LINTER) run --allow-parallel-runners ./...
+
+fmt: $(LINTER) ## format the code
+	$(LINTER) fmt
+	cd examples && ../$(LINTER) fmt
+
+fuzz: ## run every fuzz target for FUZZTIME (10s)
+	internal/tools/fuzz.sh $(FUZZTIME)
+
+bench: build ## compare speed and size with other tools
+	internal/bench/run.sh
+
+demo: build ## show a backup, a disaster and a recovery
+	examples/demo/demo.sh
+
+clean: ## remove what was built
+	rm -rf bin .tools
+
+$(LINTER): internal/tools/go.mod internal/tools/go.sum
+	cd internal/tools && go build -o ../../$(LINTER) github.com/golangci/golangci-lint/v2/cmd/golangci-lint

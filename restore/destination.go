@@ -1,0 +1,428 @@
+package restore
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pgcairn/pgcairn/backup"
+	"github.com/pgcairn/pgcairn/internal/durable"
+	"github.com/pgcairn/pgcairn/internal/pgfile"
+)
+
+// NotEmptyError means that a directory to restore into holds something already. Nothing in it was changed.
+type NotEmptyError struct {
+	Directory string
+}
+
+func (e *NotEmptyError) Error() string {
+	return "restore: " + e.Directory + " is not empty: choose another directory, or clear it yourself if nothing in it is needed"
+}
+
+// TablespaceError means that a restore was not told where a tablespace should go, or was told of one that is not in
+// the backup.
+type TablespaceError struct {
+	Name     string
+	OID      uint32
+	Location string // where it was when it was backed up; empty when it is not in the backup
+}
+
+func (e *TablespaceError) Error() string {
+	if e.Location == "" {
+		return fmt.Sprintf("restore: the backup has no tablespace %q", e.Name)
+	}
+	return fmt.Sprintf("restore: tablespace %q (OID %d), once at %s, needs a directory to be restored to", e.Name, e.OID, e.Location)
+}
+
+// markFile lies in a directory while a restore is going on there. What it says lets the next restore clear up after
+// one that was killed.
+const markFile = "pgcairn.restore"
+
+// mark is the content of markFile.
+type mark struct {
+	Backup      backup.ID         `json:"backup"`
+	Control     [32]byte          `json:"control"`     // SHA-256 of the pg_control to come
+	Tablespaces map[string]string `json:"tablespaces"` // directories by OID
+}
+
+// controlTemp is where pg_control is before everything else is on disk.
+const controlTemp = pgfile.ControlPath + ".pgcairn"
+
+// destination is the directory that a restore goes to, and those of its tablespaces. Everything is written through
+// os.Root, so whatever a manifest says, nothing outside of them is touched.
+type destination struct {
+	path     string
+	manifest *backup.Manifest
+	root     *os.Root
+	spaces   map[string]*os.Root // of tablespaces, by OID
+	mark     mark
+}
+
+// openDestination makes sure that the directories exist and can be used.
+func openDestination(dir string, m *backup.Manifest, mapping map[string]string) (_ *destination, err error) {
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
+	d := &destination{path: dir, manifest: m, spaces: map[string]*os.Root{}}
+	d.mark = mark{Backup: m.ID, Control: sha256.Sum256(m.Control)}
+	if d.mark.Tablespaces, err = mapTablespaces(m, mapping); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	if d.root, err = openRoot(dir); err != nil {
+		return nil, err
+	}
+	old, err := d.readMark()
+	if err != nil {
+		return nil, err
+	}
+	if old == nil {
+		if err := requireEmpty(d.root, dir); err != nil {
+			return nil, err
+		}
+	}
+	for oid, location := range d.mark.Tablespaces {
+		if d.spaces[oid], err = openRoot(location); err != nil {
+			return nil, err
+		}
+		if old == nil || old.Tablespaces[oid] != location {
+			if err := requireEmpty(d.spaces[oid], location); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return d, nil
+}
+
+// mapTablespaces returns the absolute directory of each tablespace, by OID.
+func mapTablespaces(m *backup.Manifest, mapping map[string]string) (map[string]string, error) {
+	out := map[string]string{}
+	used := map[string]bool{}
+	for _, t := range m.Tablespaces {
+		oid := strconv.FormatUint(uint64(t.OID), 10)
+		for _, name := range []string{t.Name, oid} {
+			location, ok := mapping[name]
+			if !ok {
+				continue
+			}
+			abs, err := filepath.Abs(location)
+			if err != nil {
+				return nil, fmt.Errorf("restore: %w", err)
+			}
+			out[oid], used[name] = abs, true
+			break
+		}
+		if out[oid] == "" {
+			return nil, &TablespaceError{Name: t.Name, OID: t.OID, Location: t.Location}
+		}
+	}
+	for name := range mapping {
+		if !used[name] {
+			return nil, &TablespaceError{Name: name}
+		}
+	}
+	return out, nil
+}
+
+func openRoot(dir string) (*os.Root, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
+	return root, nil
+}
+
+func requireEmpty(root *os.Root, dir string) error {
+	names, err := list(root)
+	if err != nil {
+		return err
+	}
+	// What mkfs leaves in a new file system is nobody's.
+	if slices.ContainsFunc(names, func(n string) bool { return n != "lost+found" && n != markFile }) {
+		return &NotEmptyError{Directory: dir}
+	}
+	return nil
+}
+
+// list returns the names in a root's directory.
+func list(root *os.Root) ([]string, error) {
+	f, err := root.Open(".")
+	if err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
+	return names, nil
+}
+
+// readMark returns what a restore that was killed here has left, or nil when there was none, or when what it made has
+// been started since.
+func (d *destination) readMark() (*mark, error) {
+	b, err := d.readFile(markFile, 1<<20)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
+	m := &mark{}
+	if json.Unmarshal(b, m) != nil {
+		// Killed while it was written, when there was nothing else.
+		return &mark{}, requireEmpty(d.root, d.path)
+	}
+	control, err := d.readFile(pgfile.ControlPath, 1<<20)
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
+	// Killed at the very end: everything is in place. Once a server has run on it, pg_control is another.
+	if sha256.Sum256(control) == m.Control {
+		if _, err := d.root.Lstat("postmaster.pid"); errors.Is(err, fs.ErrNotExist) {
+			return m, nil
+		}
+	}
+	return nil, nil
+}
+
+// begin marks the directory, clears what an earlier restore has left, and makes all directories and empty files.
+func (d *destination) begin() error {
+	text, err := json.Marshal(d.mark)
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	if err := d.clear(); err != nil {
+		return fmt.Errorf("restore: clear what an earlier restore has left: %w", err)
+	}
+	if err := d.createText(markFile, string(text)); err != nil {
+		return err
+	}
+	if err := d.sync("."); err != nil {
+		return err
+	}
+	if err := d.root.Chmod(".", 0o700); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	for _, dir := range d.manifest.Directories {
+		if err := d.mkdir(dir); err != nil {
+			return fmt.Errorf("restore: %w", err)
+		}
+	}
+	for _, dir := range []string{"global", "pg_wal", "pg_wal/archive_status", "pg_tblspc"} {
+		if err := d.mkdir(dir); err != nil {
+			return fmt.Errorf("restore: %w", err)
+		}
+	}
+	for oid, location := range d.mark.Tablespaces {
+		if err := d.root.Symlink(location, "pg_tblspc/"+oid); err != nil {
+			return fmt.Errorf("restore: %w", err)
+		}
+	}
+	for _, f := range d.manifest.FileList {
+		if err := d.allocate(f); err != nil {
+			return fmt.Errorf("restore: %w", err)
+		}
+	}
+	return nil
+}
+
+// clear removes everything but the mark, which goes last of all when it is replaced.
+func (d *destination) clear() error {
+	for _, root := range append(d.tablespaceRoots(), d.root) {
+		names, err := list(root)
+		if err != nil {
+			return err
+		}
+		// pg_control first, so that what is left can never be started.
+		if root == d.root {
+			for _, name := range []string{pgfile.ControlPath, controlTemp} {
+				if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+					return err
+				}
+			}
+		}
+		for _, name := range names {
+			if name == "lost+found" || root == d.root && name == markFile {
+				continue
+			}
+			if err := root.RemoveAll(name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (d *destination) tablespaceRoots() []*os.Root {
+	roots := make([]*os.Root, 0, len(d.spaces)+1)
+	for _, r := range d.spaces {
+		roots = append(roots, r)
+	}
+	return roots
+}
+
+// locate returns the root that a path below the data directory is in, and the path below that.
+func (d *destination) locate(p string) (*os.Root, string) {
+	if rest, ok := strings.CutPrefix(p, "pg_tblspc/"); ok {
+		oid, rest, _ := strings.Cut(rest, "/")
+		if root := d.spaces[oid]; root != nil {
+			if rest == "" {
+				rest = "."
+			}
+			return root, rest
+		}
+	}
+	return d.root, filepath.FromSlash(p)
+}
+
+func (d *destination) mkdir(p string) error {
+	root, name := d.locate(p)
+	if name == "." {
+		return root.Chmod(".", 0o700)
+	}
+	return root.MkdirAll(name, 0o700)
+}
+
+// allocate makes a file of its full size; what is not written stays zero and takes no space.
+func (d *destination) allocate(f backup.File) error {
+	root, name := d.locate(f.Path)
+	file, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		// Its directory was made after the directories were listed.
+		if err := root.MkdirAll(path.Dir(name), 0o700); err != nil {
+			return err
+		}
+		file, err = root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Truncate(f.Size), file.Close())
+}
+
+// create writes a new file.
+func (d *destination) create(p string, write func(io.Writer) error) error {
+	root, name := d.locate(p)
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	if err := errors.Join(write(f), f.Close()); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (d *destination) createText(p, content string) error {
+	return d.create(p, func(w io.Writer) error {
+		f, ok := w.(*os.File)
+		if !ok {
+			return errors.New("restore: not a file")
+		}
+		if _, err := f.WriteString(content); err != nil {
+			return err
+		}
+		return f.Sync()
+	})
+}
+
+// readFile reads a file of at most limit bytes.
+func (d *destination) readFile(p string, limit int64) ([]byte, error) {
+	root, name := d.locate(p)
+	f, err := root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("%s is larger than %d bytes", p, limit)
+	}
+	return b, err
+}
+
+// readText reads a file that may not exist.
+func (d *destination) readText(p string) (string, error) {
+	b, err := d.readFile(p, 16<<20)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("restore: %w", err)
+	}
+	return string(b), nil
+}
+
+// sync syncs a directory in the data directory.
+func (d *destination) sync(dir string) error {
+	f, err := d.root.Open(dir)
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	return nil
+}
+
+// commit puts everything on disk, then makes pg_control visible, which makes the directory a cluster.
+func (d *destination) commit(ctx context.Context, control []byte) error {
+	for _, root := range append(d.tablespaceRoots(), d.root) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := durable.SyncTree(root); err != nil {
+			return fmt.Errorf("restore: sync: %w", err)
+		}
+	}
+	if err := durable.SyncDir(filepath.Dir(d.path)); err != nil {
+		return fmt.Errorf("restore: sync: %w", err)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := d.createText(controlTemp, string(bytes.Clone(control))); err != nil {
+		return err
+	}
+	if err := d.root.Rename(controlTemp, pgfile.ControlPath); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	if err := d.sync("global"); err != nil {
+		return err
+	}
+	if err := d.root.Remove(markFile); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	return d.sync(".")
+}
+
+func (d *destination) close() {
+	if d.root != nil {
+		_ = d.root.Close()
+	}
+	for _, r := range d.spaces {
+		if r != nil {
+			_ = r.Close()
+		}
+	}
+}

@@ -1,0 +1,364 @@
+package restore
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pgcairn/pgcairn/backup"
+	"github.com/pgcairn/pgcairn/wal"
+)
+
+// PlanOptions narrow a plan down. A nil *PlanOptions, and the zero value of each field, is its default.
+type PlanOptions struct {
+	// Backup forces one backup. The default picks the newest that can lead to the target.
+	Backup backup.ID
+
+	// Timeline is where to end: a number, or Current for the timeline of the backup. The default, 0, is the newest.
+	Timeline wal.Timeline
+}
+
+// Current stands for the timeline of the backup that is restored.
+const Current = ^wal.Timeline(0)
+
+// Plan says what a restore will do.
+type Plan struct {
+	Backup       *backup.Summary
+	Target       Target
+	Timeline     wal.Timeline // where recovery ends
+	WAL          []wal.Range  // that recovery reads, in order
+	WALBytes     int64        // of these segments
+	RestoreBytes int64        // of the backup's files
+	Requests     int          // to the store, about
+	Warnings     []string
+	histories    []wal.Timeline // with an archived history
+}
+
+// End is the position at which the WAL of the plan ends.
+func (p *Plan) End() wal.LSN {
+	if len(p.WAL) == 0 {
+		return p.Backup.StopLSN
+	}
+	return p.WAL[len(p.WAL)-1].Last.End()
+}
+
+// files returns the names of the files of the archive that recovery may read. Of histories, all there are: PostgreSQL
+// chooses the number of the timeline it will begin so that none of them is taken.
+func (p *Plan) files() []string {
+	var names []string
+	for _, t := range p.histories {
+		names = append(names, t.HistoryName())
+	}
+	for _, r := range p.WAL {
+		for s := r.First; s.Number <= r.Last.Number; s = s.Next() {
+			names = append(names, s.Name())
+		}
+	}
+	return names
+}
+
+// Point is a moment that recovery could end at.
+type Point struct {
+	Time time.Time `json:"time,omitzero"`
+	LSN  wal.LSN   `json:"lsn,omitzero"`
+}
+
+// UnreachableError means that no backup, with the WAL that is archived, leads to the target.
+type UnreachableError struct {
+	Target  Target
+	Reason  string
+	Missing []wal.Range // segments whose absence is the reason, if it is
+	Before  *Point      // the nearest reachable point before the target, if one is known
+	After   *Point      // and after it
+}
+
+func (e *UnreachableError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "restore: cannot recover %s: %s", e.Target, e.Reason)
+	if e.Before != nil {
+		fmt.Fprintf(&b, "; the nearest before is %s", e.Before)
+	}
+	if e.After != nil {
+		fmt.Fprintf(&b, "; the nearest after is %s", e.After)
+	}
+	return b.String()
+}
+
+// String gives what is known of the point.
+func (p *Point) String() string {
+	if p.Time.IsZero() {
+		return p.LSN.String()
+	}
+	return p.Time.Format(time.RFC3339) + " (" + p.LSN.String() + ")"
+}
+
+// NewPlan decides how to reach a target with the backups and the WAL there are. It is pure: it asks nobody, and leaves
+// its arguments as they are. A target that cannot be reached is an *[UnreachableError].
+//
+// Whether the WAL holds a commit after a time, or a transaction or restore point at all, cannot be told from the names
+// of segments. Where that matters the plan warns; PostgreSQL then refuses to end recovery early.
+func NewPlan(all []*backup.Summary, c wal.Coverage, t Target, o *PlanOptions) (*Plan, error) {
+	if o == nil {
+		o = &PlanOptions{}
+	}
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	p := &planner{coverage: c, target: t, options: *o, newest: newestTimeline(all, c)}
+	candidates, err := p.candidates(all)
+	if err != nil {
+		return nil, err
+	}
+	var first *UnreachableError
+	for _, b := range candidates {
+		plan, err := p.from(b)
+		if err == nil {
+			return plan, nil
+		}
+		if first == nil {
+			first = err // the most likely candidate's is the one to tell
+		}
+	}
+	return nil, first
+}
+
+type planner struct {
+	coverage wal.Coverage
+	target   Target
+	options  PlanOptions
+	newest   wal.Timeline
+}
+
+// newestTimeline is the highest number that any backup or segment has.
+func newestTimeline(all []*backup.Summary, c wal.Coverage) (newest wal.Timeline) {
+	for _, b := range all {
+		newest = max(newest, b.Timeline)
+	}
+	for _, t := range c.Timelines {
+		newest = max(newest, t.Timeline)
+	}
+	return newest
+}
+
+// candidates returns the backups that ended before the target, most preferable first.
+func (p *planner) candidates(all []*backup.Summary) ([]*backup.Summary, error) {
+	unreachable := func(reason string, after *Point) error {
+		return &UnreachableError{Target: p.target, Reason: reason, After: after}
+	}
+	var fit []*backup.Summary
+	var after *Point
+	known := false
+	for _, b := range all {
+		if p.options.Backup != "" && b.ID != p.options.Backup || p.coverage.System.ID != 0 && b.SystemID != p.coverage.System.ID {
+			continue
+		}
+		known = true
+		if p.startsBefore(b) {
+			fit = append(fit, b)
+		} else if after == nil || b.StopLSN < after.LSN {
+			after = &Point{Time: b.StoppedAt, LSN: b.StopLSN}
+		}
+	}
+	switch {
+	case len(fit) > 0:
+	case p.options.Backup != "" && !known:
+		return nil, unreachable(fmt.Sprintf("there is no backup %s", p.options.Backup), nil)
+	case !known:
+		return nil, unreachable("there is no backup", nil)
+	case p.options.Backup != "":
+		return nil, unreachable(fmt.Sprintf("backup %s ended after the target", p.options.Backup), after)
+	default:
+		return nil, unreachable("every backup ended after the target", after)
+	}
+	slices.SortStableFunc(fit, func(a, b *backup.Summary) int {
+		newestFirst := cmp.Or(b.StoppedAt.Compare(a.StoppedAt), cmp.Compare(b.ID, a.ID))
+		if p.target.Kind == KindXID || p.target.Kind == KindName {
+			// Nothing tells whether these came before a backup's end, so replay all there is.
+			return -newestFirst
+		}
+		return newestFirst
+	})
+	return fit, nil
+}
+
+// startsBefore tells whether a backup was consistent before the target.
+func (p *planner) startsBefore(b *backup.Summary) bool {
+	switch p.target.Kind {
+	case KindTime:
+		return b.StoppedAt.Before(p.target.Time)
+	case KindLSN:
+		return b.StopLSN <= p.target.LSN
+	}
+	return true
+}
+
+// from plans a restore of one backup.
+func (p *planner) from(b *backup.Summary) (*Plan, *UnreachableError) {
+	end := p.newest
+	switch p.options.Timeline {
+	case 0:
+	case Current:
+		end = b.Timeline
+	default:
+		end = p.options.Timeline
+	}
+	plan := &Plan{Backup: b, Target: p.target, Timeline: end, RestoreBytes: b.ClusterBytes}
+	h, ok := p.coverage.History(end)
+	if end == b.Timeline {
+		h, ok = wal.History{Timeline: end}, true // where it came from does not matter
+	}
+	if !ok {
+		return nil, p.unreachable(fmt.Sprintf("the history of timeline %d is not archived", end), nil, nil)
+	}
+	left, ok := h.Until(b.Timeline)
+	if !ok || left != 0 && left < b.StopLSN {
+		return nil, p.unreachable(fmt.Sprintf("timeline %d did not come from backup %s, which is on timeline %d: choose another timeline",
+			end, b.ID, b.Timeline), nil, nil)
+	}
+	if err := p.walk(plan, h); err != nil {
+		return nil, err
+	}
+	for _, t := range p.coverage.Timelines {
+		if t.History != nil {
+			plan.histories = append(plan.histories, t.Timeline)
+		}
+	}
+	segments := 0
+	for _, r := range plan.WAL {
+		n := int(r.Last.Number-r.First.Number) + 1
+		segments += n
+		plan.WALBytes += int64(n) * int64(r.Last.Size)
+	}
+	plan.Requests = 4 + b.Packs + segments + len(plan.histories) // 4: marker, list, manifest, a data key
+	p.warn(plan)
+	return plan, nil
+}
+
+// walk follows a history from the plan's backup on, and enters the WAL that recovery will read.
+func (p *planner) walk(plan *Plan, h wal.History) *UnreachableError {
+	b := plan.Backup
+	at := b.FirstSegment()
+	for {
+		// The segment in which a timeline branched off is read from the new one, which begins with a copy.
+		var until *wal.Segment
+		next := h.Timeline
+		for _, f := range h.Forks {
+			if f.Timeline == at.Timeline {
+				s := wal.SegmentAt(at.Timeline, f.At, at.Size)
+				until = &s
+				next = h.At(f.At)
+			}
+		}
+		if until == nil || at.Number < until.Number {
+			last, ok := p.coverage.From(at)
+			if !ok {
+				if !plan.consistent() {
+					return p.gap(plan, at)
+				}
+				return p.end(plan, at)
+			}
+			if until != nil && last.Number >= until.Number {
+				last = until.Prev()
+			}
+			plan.WAL = append(plan.WAL, wal.Range{First: at, Last: last})
+			if until == nil || last.Next().Number < until.Number {
+				if !plan.consistent() {
+					return p.gap(plan, last.Next())
+				}
+				return p.end(plan, last.Next())
+			}
+		}
+		at = until.On(next)
+	}
+}
+
+// consistent tells whether the plan's WAL goes as far as its backup needs.
+func (p *Plan) consistent() bool {
+	return len(p.WAL) > 0 && p.WAL[len(p.WAL)-1].Last.Number >= p.Backup.LastSegment().Number
+}
+
+// gap is why a backup cannot become consistent.
+func (p *planner) gap(plan *Plan, missing wal.Segment) *UnreachableError {
+	return p.unreachable(fmt.Sprintf("backup %s needs WAL up to %s, and segment %s is not archived",
+		plan.Backup.ID, plan.Backup.StopLSN, missing), []wal.Range{p.missing(missing)}, nil)
+}
+
+// end decides whether the target lies before the first segment that is missing.
+func (p *planner) end(plan *Plan, missing wal.Segment) *UnreachableError {
+	before := &Point{LSN: missing.Start()}
+	switch p.target.Kind {
+	case KindImmediate:
+		// No more than this is needed.
+		plan.trim(plan.Backup.LastSegment().Number)
+	case KindLSN:
+		if p.target.LSN >= missing.Start() {
+			return p.unreachable(fmt.Sprintf("the WAL ends before it: segment %s is not archived", missing),
+				[]wal.Range{p.missing(missing)}, before)
+		}
+		// PostgreSQL has to see the record after an exclusive target, and the end of an inclusive one.
+		plan.trim(uint64(p.target.LSN)/uint64(missing.Size) + 1)
+	case KindLatest:
+		if p.beyond(missing) {
+			return p.unreachable(fmt.Sprintf("segment %s is missing, and there are later ones", missing),
+				[]wal.Range{p.missing(missing)}, before)
+		}
+	default:
+		if p.beyond(missing) {
+			plan.Warnings = append(plan.Warnings, fmt.Sprintf(
+				"segment %s is missing: a target after %s cannot be reached", missing, missing.Start()))
+		}
+	}
+	return nil
+}
+
+// trim drops the WAL after a segment number.
+func (p *Plan) trim(last uint64) {
+	for i, r := range p.WAL {
+		if r.Last.Number > last {
+			p.WAL[i].Last.Number = max(last, r.First.Number)
+			p.WAL = p.WAL[:i+1]
+			return
+		}
+	}
+}
+
+// beyond tells whether segments are held after a missing one on its timeline.
+func (p *planner) beyond(missing wal.Segment) bool {
+	t := p.coverage.Timeline(missing.Timeline)
+	return t != nil && len(t.Ranges) > 0 && t.Ranges[len(t.Ranges)-1].Last.Number > missing.Number
+}
+
+// missing is the gap that begins with a segment.
+func (p *planner) missing(first wal.Segment) wal.Range {
+	gap := wal.Range{First: first, Last: first}
+	if t := p.coverage.Timeline(first.Timeline); t != nil {
+		for _, r := range t.Ranges {
+			if r.First.Number > first.Number {
+				gap.Last = r.First.Prev()
+				break
+			}
+		}
+	}
+	return gap
+}
+
+func (p *planner) unreachable(reason string, missing []wal.Range, before *Point) *UnreachableError {
+	return &UnreachableError{Target: p.target, Reason: reason, Missing: missing, Before: before}
+}
+
+// warn tells what cannot be known yet.
+func (p *planner) warn(plan *Plan) {
+	switch p.target.Kind {
+	case KindTime:
+		plan.Warnings = append(plan.Warnings,
+			"PostgreSQL ends recovery at the first commit after the time; when the archived WAL, up to "+plan.End().String()+
+				", holds none, it will refuse to start rather than end early")
+	case KindXID, KindName:
+		if p.options.Backup == "" {
+			plan.Warnings = append(plan.Warnings, "recovery begins with the oldest backup, since it is not known when the target was: "+
+				"force a newer backup to save time")
+		}
+	}
+}

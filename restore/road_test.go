@@ -1,0 +1,84 @@
+package restore_test
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"filippo.io/age"
+	"github.com/pgcairn/pgcairn/backup"
+	"github.com/pgcairn/pgcairn/crypto"
+	"github.com/pgcairn/pgcairn/internal/pgtest"
+	"github.com/pgcairn/pgcairn/repo"
+	"github.com/pgcairn/pgcairn/restore"
+	"github.com/pgcairn/pgcairn/wal"
+	"github.com/stretchr/testify/require"
+)
+
+// TestRoad walks the main road on every major version: an encrypted full backup of a cluster under a write load, WAL
+// pushed by the archiver's rules, a table dropped, and recovery to just before.
+func TestRoad(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, major int) {
+		ctx := t.Context()
+		c := pgtest.New(t, &pgtest.Options{Major: major, Conf: map[string]string{
+			"archive_mode": "on", "archive_command": "false", "archive_timeout": "0",
+		}})
+		r := newRepo(t, true)
+		load := pgtest.StartLoad(t, c, nil)
+		src, err := backup.Directory(c.Data, c.DSN("postgres"), nil)
+		require.NoError(t, err)
+		m, err := backup.Take(ctx, r, src, &backup.Options{Labels: map[string]string{"test": t.Name()}})
+		require.NoError(t, err)
+		require.Zero(t, m.BadPages)
+		load.Stop(t)
+		c.Exec(t, `create table precious as select i, md5(i::text) as text from generate_series(1, 5000) i`)
+		want := pgtest.Checksums(t, c)
+		at := pgtest.Value[time.Time](t, c, `select clock_timestamp()`)
+		c.Exec(t, `select pg_sleep(0.01)`, `drop table precious`, `create table later ()`)
+		pushAll(t, c, r)
+
+		p, err := restore.Prepare(ctx, r, restore.AtTime(at), nil)
+		require.NoError(t, err)
+		require.Equal(t, m.ID, p.Backup.ID)
+		dir := filepath.Join(pgtest.Dir(t), "data")
+		_, err = p.Run(ctx, r, dir, nil)
+		require.NoError(t, err)
+		b := pgtest.Boot(t, dir, major, nil)
+		require.Equal(t, want, pgtest.Checksums(t, b))
+		pgtest.Amcheck(t, b)
+	})
+}
+
+// newRepo makes a repository in a directory.
+func newRepo(t *testing.T, encrypted bool) *repo.Repo {
+	t.Helper()
+	store, err := repo.OpenDir(t.TempDir(), nil)
+	require.NoError(t, err)
+	o := &repo.Options{}
+	if encrypted {
+		id, err := age.GenerateX25519Identity()
+		require.NoError(t, err)
+		o.Cipher, err = crypto.New([]age.Recipient{id.Recipient()}, []age.Identity{id})
+		require.NoError(t, err)
+	}
+	r, err := repo.Init(context.Background(), store, o)
+	require.NoError(t, err)
+	return r
+}
+
+// pushAll archives all WAL that a cluster has written so far.
+func pushAll(t *testing.T, c *pgtest.Cluster, r *repo.Repo) {
+	t.Helper()
+	a, err := wal.NewArchive(r, nil)
+	require.NoError(t, err)
+	last := pgtest.Value[string](t, c, `select pg_walfile_name(pg_switch_wal())`)
+	files, err := filepath.Glob(filepath.Join(c.Data, "pg_wal", "0*"))
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, f := range files {
+		if name := filepath.Base(f); name <= last || len(name) != len(last) {
+			require.NoError(t, a.Push(t.Context(), f), name)
+		}
+	}
+}

@@ -1,0 +1,262 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/pgcairn/pgcairn/backup"
+	"github.com/pgcairn/pgcairn/repo"
+	"github.com/pgcairn/pgcairn/wal"
+	"golang.org/x/sync/errgroup"
+)
+
+// Options are the options of [Plan.Run]. A nil *Options, and the zero value of each field, is its default.
+type Options struct {
+	// Jobs is how many packs and segments are fetched beside each other. The default is the number of processors.
+	Jobs int
+
+	// Tablespaces says where tablespaces go: a directory for each name or OID. A restore writes nowhere else, so every
+	// tablespace of the backup must be in it.
+	Tablespaces map[string]string
+
+	// RestoreCommand is the restore_command by which PostgreSQL is to fetch WAL. The default, empty, stages the WAL of
+	// the plan in pg_wal, so that no program is needed to recover.
+	RestoreCommand string
+
+	// Action is what PostgreSQL does at the target. The default is Promote.
+	Action Action
+
+	// KeepArchiving leaves archive_mode as the backup has it. By default it is turned off, so that a copy never writes
+	// into the archive of the original.
+	KeepArchiving bool
+
+	// Progress, when set, is told how far the restore has come. It is called from Run's own goroutine, a few times a
+	// second, and not after Run has returned.
+	Progress func(Progress)
+
+	// Logger is told what is worth knowing and no error. The default discards.
+	Logger *slog.Logger
+}
+
+// Progress tells how far a restore has come.
+type Progress struct {
+	Phase         string // "files", "sync"
+	RestoredBytes int64  // written to files
+	TotalBytes    int64
+	Segments      int // of WAL, staged so far
+	TotalSegments int
+}
+
+// Result is what a restore has done.
+type Result struct {
+	Plan          *Plan
+	Directory     string
+	RestoredBytes int64 // written; what is zero is left out
+	Segments      int   // of WAL, staged
+	Took          time.Duration
+}
+
+// progressEvery is how often Options.Progress is called.
+const progressEvery = 200 * time.Millisecond
+
+// Run restores the plan's backup into dir, which it makes, or which is empty; anything else is a *[NotEmptyError]. A
+// directory that an earlier Run was killed in is cleared and used again. When Run returns nil everything is on disk and
+// PostgreSQL can be started; before, it cannot, since pg_control comes last. Files and directories are private to the
+// user that runs the restore, and have to be given to the user that runs PostgreSQL.
+//
+// Every byte is checked before it is written: content that is not what was backed up is a *[repo.CorruptError].
+func (p *Plan) Run(ctx context.Context, r *repo.Repo, dir string, o *Options) (*Result, error) {
+	if o == nil {
+		o = &Options{}
+	}
+	options := *o
+	if options.Jobs <= 0 {
+		options.Jobs = runtime.GOMAXPROCS(0)
+	}
+	switch options.Action {
+	case "":
+		options.Action = Promote
+	case Promote, Pause, Shutdown:
+	default:
+		return nil, fmt.Errorf("restore: unknown action %q", options.Action)
+	}
+	begun := r.Now()
+	m, err := backup.Load(ctx, r, p.Backup.ID)
+	if err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
+	archive, err := wal.NewArchive(r, &wal.Options{SystemID: m.SystemID})
+	if err != nil {
+		return nil, err
+	}
+	d, err := openDestination(dir, m, options.Tablespaces)
+	if err != nil {
+		return nil, err
+	}
+	defer d.close()
+	run := &run{plan: p, repo: r, archive: archive, manifest: m, dest: d, options: options}
+	if err := run.all(ctx); err != nil {
+		return nil, err
+	}
+	return &Result{
+		Plan: p, Directory: d.path, RestoredBytes: run.restored.Load(), Segments: int(run.staged.Load()),
+		Took: r.Now().Sub(begun),
+	}, nil
+}
+
+type run struct {
+	plan     *Plan
+	repo     *repo.Repo
+	archive  *wal.Archive
+	manifest *backup.Manifest
+	dest     *destination
+	options  Options
+
+	restored, staged atomic.Int64
+	total            int64
+	wal              []string // files to be staged
+}
+
+func (r *run) all(ctx context.Context) error {
+	if err := r.dest.begin(); err != nil {
+		return err
+	}
+	for _, f := range r.manifest.FileList {
+		r.total += f.Data
+	}
+	if r.options.RestoreCommand == "" {
+		r.wal = r.plan.files()
+	}
+	if err := r.fetch(ctx); err != nil {
+		return err
+	}
+	if err := r.configure(); err != nil {
+		return err
+	}
+	r.progress("sync")
+	return r.dest.commit(ctx, r.manifest.Control)
+}
+
+// fetch brings the files and the WAL, and shows progress meanwhile.
+func (r *run) fetch(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	result := make(chan error, 1)
+	go func() { result <- r.fetchAll(ctx) }()
+	tick := time.NewTicker(progressEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-result:
+			return err
+		case <-tick.C:
+			r.progress("files")
+		}
+	}
+}
+
+func (r *run) fetchAll(ctx context.Context) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(r.options.Jobs)
+	for i := range r.manifest.PackList {
+		if gctx.Err() != nil {
+			break
+		}
+		g.Go(func() error { return r.pack(gctx, &r.manifest.PackList[i]) })
+	}
+	for _, name := range r.wal {
+		if gctx.Err() != nil {
+			break
+		}
+		g.Go(func() error { return r.stage(gctx, name) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// pack reads a pack and writes its pieces where they belong.
+func (r *run) pack(ctx context.Context, p *backup.PackPieces) error {
+	w := r.dest.writer()
+	defer w.close()
+	err := r.repo.ReadPack(ctx, p.Pack, func(i int, raw []byte) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		for _, piece := range p.Pieces[i] {
+			if err := w.write(piece.File, raw[:piece.Length], piece.Offset); err != nil {
+				return err
+			}
+			raw = raw[piece.Length:]
+		}
+		return nil
+	})
+	r.restored.Add(w.written)
+	if err != nil {
+		return notMissing(fmt.Errorf("restore: %w", err))
+	}
+	return w.close()
+}
+
+// stage brings a file of the archive into pg_wal.
+func (r *run) stage(ctx context.Context, name string) error {
+	err := r.dest.create("pg_wal/"+name, func(w io.Writer) error { return r.archive.Read(ctx, name, w) })
+	if err != nil {
+		return notMissing(fmt.Errorf("restore: stage WAL: %w", err))
+	}
+	r.staged.Add(1)
+	return nil
+}
+
+// configure writes what tells PostgreSQL how to recover.
+func (r *run) configure() error {
+	const main, auto = "postgresql.conf", "postgresql.auto.conf"
+	existing, err := r.dest.readText(auto)
+	if err != nil {
+		return err
+	}
+	files := map[string]string{
+		"backup_label":    r.manifest.Label,
+		"recovery.signal": "",
+		auto:              autoConf(existing, r.plan, &r.options),
+	}
+	// Debian and others keep this file elsewhere.
+	conf, err := r.dest.readText(main)
+	if err != nil {
+		return err
+	}
+	if cleared := withoutOwned(conf); cleared != conf {
+		files[main] = cleared
+	}
+	for name, content := range files {
+		if err := r.dest.createText(name, content); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// notMissing hides fs.ErrNotExist: a missing pack or segment is no answer to whether the backup exists.
+func notMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return errors.New(err.Error())
+	}
+	return err
+}
+
+func (r *run) progress(phase string) {
+	if r.options.Progress != nil {
+		r.options.Progress(Progress{
+			Phase: phase, RestoredBytes: r.restored.Load(), TotalBytes: r.total,
+			Segments: int(r.staged.Load()), TotalSegments: len(r.wal),
+		})
+	}
+}

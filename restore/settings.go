@@ -1,0 +1,99 @@
+package restore
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Action is what PostgreSQL does once the target is reached (recovery_target_action).
+type Action string
+
+// The actions. At the end of the archive, and for the consistent state without Pause or Shutdown, it always promotes.
+const (
+	Promote  Action = "promote"
+	Pause    Action = "pause"
+	Shutdown Action = "shutdown"
+)
+
+// owned are the settings that say how to recover. Those a backup brings along belong to an earlier recovery.
+var owned = []string{ //nolint:gochecknoglobals // a constant
+	"restore_command", "archive_cleanup_command", "recovery_end_command", "primary_conninfo", "primary_slot_name",
+	"recovery_target", "recovery_target_time", "recovery_target_lsn", "recovery_target_xid", "recovery_target_name",
+	"recovery_target_inclusive", "recovery_target_action", "recovery_target_timeline",
+}
+
+// autoConf returns the content for postgresql.auto.conf: what the backup has there, less what is owned, and the
+// settings of this recovery. They override whatever postgresql.conf says.
+func autoConf(existing string, p *Plan, o *Options) string {
+	var b strings.Builder
+	if existing = withoutOwned(existing); existing != "" {
+		b.WriteString(strings.TrimRight(existing, "\n") + "\n")
+	}
+	b.WriteString("# written by pgcairn to recover " + strings.ReplaceAll(p.Target.String(), "\n", " ") + "\n")
+	set := func(name, value string) { fmt.Fprintf(&b, "%s = %s\n", name, quote(value)) }
+	command := o.RestoreCommand
+	if command == "" {
+		command = "false" // all the WAL there is has been staged in pg_wal
+	}
+	set("restore_command", command)
+	if name, value := targetSetting(p.Target); name != "" {
+		set(name, value)
+	}
+	set("recovery_target_inclusive", map[bool]string{true: "off", false: "on"}[p.Target.Exclusive])
+	set("recovery_target_action", string(o.Action))
+	set("recovery_target_timeline", strconv.FormatUint(uint64(p.Timeline), 10))
+	set("recovery_end_command", "")
+	set("archive_cleanup_command", "")
+	if !o.KeepArchiving {
+		set("archive_mode", "off") // a clone must not write into the archive of its source
+	}
+	return b.String()
+}
+
+// targetSetting returns the setting that names the target. PostgreSQL takes offence at a second one, even an empty one.
+func targetSetting(t Target) (name, value string) {
+	switch t.Kind {
+	case KindImmediate:
+		return "recovery_target", "immediate"
+	case KindTime:
+		return "recovery_target_time", t.Time.UTC().Format("2006-01-02 15:04:05.000000+00")
+	case KindLSN:
+		return "recovery_target_lsn", t.LSN.String()
+	case KindXID:
+		return "recovery_target_xid", strconv.FormatUint(t.XID, 10)
+	case KindName:
+		return "recovery_target_name", t.Name
+	}
+	return "", ""
+}
+
+// withoutOwned comments out what a configuration file sets of what is owned.
+func withoutOwned(conf string) string {
+	var b strings.Builder
+	for line := range strings.Lines(conf) {
+		if isOwned(line) {
+			b.WriteString("# pgcairn: ")
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+// isOwned tells whether a line of a configuration file sets something owned.
+func isOwned(line string) bool {
+	name, _, _ := strings.Cut(strings.TrimSpace(line), "=")
+	name, _, _ = strings.Cut(strings.TrimSpace(name), " ")
+	for _, o := range owned {
+		if strings.EqualFold(name, o) {
+			return true
+		}
+	}
+	return false
+}
+
+// quote quotes a value as ALTER SYSTEM does (escape_single_quotes_ascii). A newline would end the line, so it becomes
+// an escape, which the configuration file's grammar knows.
+func quote(s string) string {
+	return "'" + strings.NewReplacer(`'`, `''`, `\`, `\\`, "\n", `\n`, "\r", `\r`).Replace(s) + "'"
+}
