@@ -1,6 +1,7 @@
 # `make help` lists the targets.
 
 FUZZTIME ?= 10s
+BENCHFLAGS ?=
 LINTER := .tools/golangci-lint
 TEST := go test -race -p 2 -timeout 30m
 
@@ -33,8 +34,8 @@ fmt: $(LINTER) ## format the code
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	internal/tools/fuzz.sh $(FUZZTIME)
 
-bench: build ## compare speed and size with other tools
-	internal/bench/run.sh
+bench: tools build ## compare speed and size with other tools
+	go run ./internal/bench $(BENCHFLAGS)
 
 demo: build ## show a backup, a disaster and a recovery
 	examples/demo/demo.sh

@@ -33,18 +33,27 @@ func Directory(pgdata, conn string, o *DirectoryOptions) (Source, error) {
 	if o == nil {
 		o = &DirectoryOptions{}
 	}
-	d := &directory{pgdata: filepath.Clean(pgdata), connect: o.Connect, log: o.Logger}
+	d := &directory{pgdata: filepath.Clean(pgdata), log: o.Logger}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
-	if d.connect == nil {
-		config, err := pgx.ParseConfig(conn)
-		if err != nil {
-			return nil, fmt.Errorf("backup: %w", err) // pgx redacts passwords
-		}
-		d.connect = func(ctx context.Context) (*pgx.Conn, error) { return pgx.ConnectConfig(ctx, config) }
+	var err error
+	if d.connect, err = connector(conn, o.Connect); err != nil {
+		return nil, err
 	}
 	return d, nil
+}
+
+// connector returns what opens a connection: the caller's own function or, without one, the connection string.
+func connector(conn string, own func(context.Context) (*pgx.Conn, error)) (func(context.Context) (*pgx.Conn, error), error) {
+	if own != nil {
+		return own, nil
+	}
+	config, err := pgx.ParseConfig(conn)
+	if err != nil {
+		return nil, fmt.Errorf("backup: %w", err) // pgx redacts passwords
+	}
+	return func(ctx context.Context) (*pgx.Conn, error) { return pgx.ConnectConfig(ctx, config) }, nil
 }
 
 type directory struct {

@@ -22,7 +22,7 @@ func (e *MissingWALError) Error() string {
 
 // secureWAL returns nil once the repository holds every segment that the backup needs to become consistent. What an
 // archiver has not brought is pushed from the server, whose stop of the backup has completed the last of them.
-func (t *taker) secureWAL(ctx context.Context, s Session, stop Stop) error {
+func (t *taker) secureWAL(ctx context.Context, s Session) error {
 	m := &t.manifest
 	last := m.LastSegment()
 	if m.Timeline > 1 {

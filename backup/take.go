@@ -144,7 +144,7 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) error {
 		return err
 	}
 	t.progress("wal", c.read.Load(), c.stored.Load())
-	if err := t.secureWAL(ctx, session, stop); err != nil {
+	if err := t.secureWAL(ctx, session); err != nil {
 		return err
 	}
 	t.progress("commit", c.read.Load(), c.stored.Load())

@@ -70,6 +70,9 @@ func (w *walker) subdirectory(dir, p string) error {
 	if strings.Count(p, "/") == 2 && strings.HasPrefix(dir, "pg_tblspc/") && !w.ours(path.Base(p)) {
 		return nil
 	}
+	if pgfile.FileExcluded(p) { // pgsql_tmp; the server makes it when it needs it
+		return nil
+	}
 	if !w.yield(Entry{Path: p, Dir: true}, nil) {
 		return errStop
 	}

@@ -115,7 +115,7 @@ func (w *worker) span(ctx context.Context, s span) (end int64, err error) {
 			w.add(s.file, off+int64(at), page)
 		}
 		off += int64(n)
-		if err != nil {
+		if errors.Is(err, io.EOF) {
 			return off, nil
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"filippo.io/age"
 )
@@ -21,12 +23,14 @@ type Age struct {
 	recipients []age.Recipient
 	identities []age.Identity
 	names      []string // of the recipients
+	unnamed    bool     // a recipient has no text form
 }
 
 // New returns an Age that writes for the recipients and reads with the identities. Either may be empty, not both.
 //
-// Any implementation of the age interfaces will do: X25519, post-quantum hybrid, SSH keys and plugins. As with age
-// itself, post-quantum recipients cannot be mixed with others; the error comes from the first [Age.NewKey].
+// Any implementation of the age interfaces will do: X25519, post-quantum hybrid, SSH keys and plugins. Passphrases are
+// refused as recipients: every host that writes would hold what reads. As with age itself, post-quantum recipients
+// cannot be mixed with others; the error comes from the first [Age.NewKey].
 func New(to []age.Recipient, from []age.Identity) (*Age, error) {
 	if len(to) == 0 && len(from) == 0 {
 		return nil, errors.New("crypto: neither recipients nor identities given")
@@ -36,7 +40,13 @@ func New(to []age.Recipient, from []age.Identity) (*Age, error) {
 		if r == nil {
 			return nil, fmt.Errorf("crypto: recipient #%d is nil", i)
 		}
-		a.names = append(a.names, name(r))
+		// age opens what is wrapped to a passphrase only when nothing else stands in the header.
+		if _, ok := r.(*age.ScryptRecipient); ok {
+			return nil, fmt.Errorf("crypto: recipient #%d is a passphrase; give a public key", i)
+		}
+		name, ok := nameOf(r)
+		a.names = append(a.names, name)
+		a.unnamed = a.unnamed || !ok
 	}
 	if slices.Contains(a.identities, nil) {
 		return nil, errors.New("crypto: an identity is nil")
@@ -60,13 +70,8 @@ func (a *Age) Recipients() []string { return slices.Clone(a.names) }
 // Fingerprint identifies the set of recipients: equal sets have equal fingerprints, whatever their order. It is empty
 // when there are no recipients, or one that has no text form and so cannot be told from another.
 func (a *Age) Fingerprint() string {
-	if len(a.names) == 0 {
+	if len(a.names) == 0 || a.unnamed {
 		return ""
-	}
-	for _, r := range a.recipients {
-		if _, ok := r.(fmt.Stringer); !ok {
-			return ""
-		}
 	}
 	names := slices.Clone(a.names)
 	slices.Sort(names)
@@ -82,7 +87,7 @@ func (a *Age) Encrypt(w io.Writer, public string, head []byte) (io.WriteCloser, 
 	if err != nil {
 		return nil, fmt.Errorf("crypto: public half of a data key: %w", err)
 	}
-	ew, err := age.Encrypt(w, withStanza{r, &age.Stanza{Type: headStanza, Body: head}})
+	ew, err := age.Encrypt(w, &withStanza{Recipient: r, stanza: &age.Stanza{Type: headStanza, Body: head}})
 	if err != nil {
 		return nil, fmt.Errorf("crypto: %w", err)
 	}
@@ -116,12 +121,19 @@ func (a *Age) DecryptAt(r io.ReaderAt, size int64, secret string) (io.ReaderAt, 
 	return pr, n, nil
 }
 
-// name returns the public text of a recipient, or a stand-in for one that has none.
-func name(r age.Recipient) string {
+// nameOf returns the public text of a recipient, or a stand-in for one that has none.
+func nameOf(r age.Recipient) (name string, ok bool) {
 	if s, ok := r.(fmt.Stringer); ok {
-		return s.String()
+		if name := s.String(); name != "" && printable(name) {
+			return name, true
+		}
 	}
-	return fmt.Sprintf("(a recipient of type %T)", r)
+	return fmt.Sprintf("(a recipient of type %T)", r), false
+}
+
+// printable tells whether a name fits on a line, and does to a terminal what it should.
+func printable(name string) bool {
+	return !strings.ContainsFunc(name, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) })
 }
 
 func parseRecipient(s string) (age.Recipient, error) {

@@ -5,17 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"slices"
 	"strings"
 
 	"filippo.io/age"
 )
 
-// maxWrapped bounds a wrapped data key.
-const maxWrapped = 4 << 20
+// maxSecret bounds the text of a data key's secret half; a post-quantum one has 77 bytes.
+const maxSecret = 4 << 10
 
 // IdentityError means that none of the identities at hand opens a wrapped data key. It names who can.
 type IdentityError struct {
-	Recipients []string // to whom the key is wrapped, as public keys
+	Recipients []string // to whom the key is wrapped, as public keys; empty when the key does not tell
 	Tried      int      // how many identities were tried
 }
 
@@ -29,11 +31,38 @@ func (e *IdentityError) Error() string {
 	default:
 		fmt.Fprintf(&b, "crypto: none of the %d identities given opens this repository's data key", e.Tried)
 	}
-	if len(e.Recipients) > 0 {
-		fmt.Fprintf(&b, "; needed is the identity of %s", strings.Join(e.Recipients, " or "))
+	for i, name := range e.Recipients {
+		switch i {
+		case 0:
+			b.WriteString("; needed is the identity of ")
+		case maxNames:
+			fmt.Fprintf(&b, " or of %d others", len(e.Recipients)-maxNames)
+			return b.String()
+		default:
+			b.WriteString(" or ")
+		}
+		b.WriteString(brief(name))
 	}
 	return b.String()
 }
+
+// maxNames is how many recipients an error spells out.
+const maxNames = 8
+
+// brief shortens what no line can hold: a post-quantum recipient has 1,959 characters.
+func brief(name string) string {
+	if r := []rune(name); len(r) > 100 {
+		return string(r[:40]) + "..." + string(r[len(r)-12:])
+	}
+	return name
+}
+
+// malformedError means that bytes are not a wrapped data key, or no longer.
+type malformedError struct{ err error }
+
+func (e *malformedError) Error() string        { return "crypto: malformed wrapped data key: " + e.err.Error() }
+func (e *malformedError) Unwrap() error        { return e.err }
+func (e *malformedError) Is(target error) bool { return target == fs.ErrInvalid }
 
 // NewKey makes a data key: its public half, which encrypts, and its secret half, wrapped to the recipients as an age
 // file. The key is post-quantum when the recipients are, X25519 otherwise.
@@ -41,59 +70,65 @@ func (a *Age) NewKey() (public string, wrapped []byte, err error) {
 	if len(a.recipients) == 0 {
 		return "", nil, ErrNoRecipients
 	}
-	hybrid := true
-	for _, r := range a.recipients {
-		if _, ok := r.(*age.HybridRecipient); !ok {
-			hybrid = false
-		}
+	var buf bytes.Buffer
+	// Their names stand beside age's own stanzas, which do not tell them.
+	names := &age.Stanza{Type: recipientsStanza, Body: []byte(strings.Join(a.names, "\n"))}
+	first := &withStanza{Recipient: a.recipients[0], stanza: names}
+	to := slices.Clone(a.recipients)
+	to[0] = first
+	w, err := age.Encrypt(&buf, to...)
+	if err != nil {
+		return "", nil, fmt.Errorf("crypto: wrap a data key: %w", err)
 	}
-	var secret string
+	// All recipients have the labels of the first, or age would have refused them.
+	public, secret, err := generate(slices.Contains(first.labels, postQuantum))
+	if err != nil {
+		return "", nil, fmt.Errorf("crypto: make a data key: %w", err)
+	}
+	if _, err := io.WriteString(w, secret+"\n"); err != nil {
+		return "", nil, fmt.Errorf("crypto: wrap a data key: %w", err)
+	}
+	if err := w.Close(); err != nil {
+		return "", nil, fmt.Errorf("crypto: wrap a data key: %w", err)
+	}
+	return public, buf.Bytes(), nil
+}
+
+// generate makes both halves of a data key.
+func generate(hybrid bool) (public, secret string, err error) {
 	if hybrid {
 		id, err := age.GenerateHybridIdentity()
 		if err != nil {
-			return "", nil, fmt.Errorf("crypto: %w", err)
+			return "", "", err
 		}
-		public, secret = id.Recipient().String(), id.String()
-	} else {
-		id, err := age.GenerateX25519Identity()
-		if err != nil {
-			return "", nil, fmt.Errorf("crypto: %w", err)
-		}
-		public, secret = id.Recipient().String(), id.String()
+		return id.Recipient().String(), id.String(), nil
 	}
-	wrapped, err = a.wrap(secret)
+	id, err := age.GenerateX25519Identity()
 	if err != nil {
-		return "", nil, err
+		return "", "", err
 	}
-	return public, wrapped, nil
+	return id.Recipient().String(), id.String(), nil
 }
 
-// OpenKey opens a wrapped data key with the identities at hand. When none fits the error is an *[IdentityError].
+// OpenKey opens a wrapped data key with the identities at hand. When none fits the error is an *[IdentityError]; when
+// the bytes are not a wrapped data key it matches fs.ErrInvalid; any other is that of an identity, such as a plugin
+// that failed.
 func (a *Age) OpenKey(wrapped []byte) (public, secret string, err error) {
 	header, err := age.ExtractHeader(bytes.NewReader(wrapped))
 	if err != nil {
-		return "", "", fmt.Errorf("crypto: wrapped data key: %w", err)
+		return "", "", &malformedError{err}
 	}
-	r, err := a.tryIdentities(wrapped)
+	text, err := a.unwrap(wrapped)
 	if errors.Is(err, age.ErrIncorrectIdentity) {
-		e := &IdentityError{Tried: len(a.identities)}
-		// Keys that another program has wrapped have no such stanza; then the error names nobody.
-		if names, err := stanzaBody(header, recipientsStanza); err == nil && len(names) > 0 {
-			e.Recipients = strings.Split(string(names), "\n")
-		}
-		return "", "", e
+		return "", "", &IdentityError{Recipients: recipientsIn(header), Tried: len(a.identities)}
 	}
 	if err != nil {
-		return "", "", fmt.Errorf("crypto: wrapped data key: %w", err)
-	}
-	text, err := io.ReadAll(io.LimitReader(r, maxWrapped))
-	if err != nil {
-		return "", "", fmt.Errorf("crypto: wrapped data key: %w", err)
+		return "", "", err
 	}
 	secret = strings.TrimSpace(string(text))
 	id, err := parseIdentity(secret)
 	if err != nil {
-		return "", "", err
+		return "", "", &malformedError{err}
 	}
 	switch id := id.(type) {
 	case *age.X25519Identity:
@@ -104,32 +139,63 @@ func (a *Age) OpenKey(wrapped []byte) (public, secret string, err error) {
 	return public, secret, nil
 }
 
-func (a *Age) tryIdentities(wrapped []byte) (io.Reader, error) {
+// unwrap decrypts a wrapped key. age.ErrIncorrectIdentity means that no identity fits.
+func (a *Age) unwrap(wrapped []byte) ([]byte, error) {
 	if len(a.identities) == 0 {
 		return nil, age.ErrIncorrectIdentity
 	}
-	r, err := age.Decrypt(bytes.NewReader(wrapped), a.identities...)
-	if none := (*age.NoIdentityMatchError)(nil); errors.As(err, &none) {
-		return nil, age.ErrIncorrectIdentity
+	// What age's own identities fail with is due to the bytes; others may have other reasons.
+	var reason error
+	ids := slices.Clone(a.identities)
+	for i, id := range ids {
+		switch id.(type) {
+		case *age.X25519Identity, *age.HybridIdentity, *age.ScryptIdentity:
+		default:
+			ids[i] = foreign{id, &reason}
+		}
 	}
-	return r, err
+	r, err := age.Decrypt(bytes.NewReader(wrapped), ids...)
+	switch none := (*age.NoIdentityMatchError)(nil); {
+	case errors.As(err, &none):
+		return nil, age.ErrIncorrectIdentity
+	case reason != nil:
+		return nil, fmt.Errorf("crypto: open a wrapped data key: %w", reason)
+	case err != nil:
+		return nil, &malformedError{err}
+	}
+	text, err := io.ReadAll(io.LimitReader(r, maxSecret))
+	if err != nil {
+		return nil, &malformedError{err}
+	}
+	// The rest must be right as well.
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return nil, &malformedError{err}
+	}
+	return text, nil
 }
 
-// wrap encrypts a secret to the recipients and notes their names, since age's own stanzas do not tell them.
-func (a *Age) wrap(secret string) ([]byte, error) {
-	var buf bytes.Buffer
-	to := append([]age.Recipient(nil), a.recipients...)
-	names := []byte(strings.Join(a.names, "\n"))
-	to[0] = withStanza{to[0], &age.Stanza{Type: recipientsStanza, Body: names}}
-	w, err := age.Encrypt(&buf, to...)
-	if err != nil {
-		return nil, fmt.Errorf("crypto: wrap a data key: %w", err)
+// foreign notes why an identity that is none of age's own has failed.
+type foreign struct {
+	age.Identity
+
+	reason *error
+}
+
+func (f foreign) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	key, err := f.Identity.Unwrap(stanzas)
+	if err != nil && !errors.Is(err, age.ErrIncorrectIdentity) {
+		*f.reason = err
 	}
-	if _, err := io.WriteString(w, secret+"\n"); err != nil {
-		return nil, fmt.Errorf("crypto: wrap a data key: %w", err)
+	return key, err
+}
+
+// recipientsIn names the recipients in the header of a wrapped key. The names are not authentic: without the identity
+// nothing can tell. Keys that another program has wrapped have none.
+func recipientsIn(header []byte) []string {
+	body, err := stanzaBody(header, recipientsStanza)
+	if err != nil || len(body) == 0 {
+		return nil
 	}
-	if err := w.Close(); err != nil {
-		return nil, fmt.Errorf("crypto: wrap a data key: %w", err)
-	}
-	return buf.Bytes(), nil
+	names := strings.Split(string(body), "\n")
+	return slices.DeleteFunc(names, func(name string) bool { return name == "" || !printable(name) })
 }

@@ -22,24 +22,29 @@ const maxHeader = 1 << 20
 // errNoStanza means that a well-formed age header lacks the stanza asked for.
 var errNoStanza = errors.New("no such stanza in the age header")
 
-// withStanza is a recipient that adds one stanza to those of another.
+// postQuantum is the label that age's recipients of that kind have.
+const postQuantum = "postquantum"
+
+// withStanza is a recipient that adds one stanza to those of another, for one file.
 type withStanza struct {
 	age.Recipient
 	stanza *age.Stanza
+	labels []string // of the recipient, once it has wrapped
 }
 
-func (r withStanza) Wrap(fileKey []byte) ([]*age.Stanza, error) {
+func (r *withStanza) Wrap(fileKey []byte) ([]*age.Stanza, error) {
 	s, _, err := r.WrapWithLabels(fileKey)
 	return s, err
 }
 
 // WrapWithLabels passes the labels on: without them age would see a post-quantum recipient mixed with another kind.
-func (r withStanza) WrapWithLabels(fileKey []byte) (s []*age.Stanza, labels []string, err error) {
+func (r *withStanza) WrapWithLabels(fileKey []byte) (s []*age.Stanza, labels []string, err error) {
 	if l, ok := r.Recipient.(age.RecipientWithLabels); ok {
 		s, labels, err = l.WrapWithLabels(fileKey)
 	} else {
 		s, err = r.Recipient.Wrap(fileKey)
 	}
+	r.labels = labels
 	return append(s, r.stanza), labels, err
 }
 

@@ -114,6 +114,15 @@ func TestBucketRefusalOfAStreamedObject(t *testing.T) {
 	require.NoError(t, w.Close())
 }
 
+func TestBucketRefusalIsConfirmed(t *testing.T) {
+	d := &scripted{upload: func(string) error { return coded{errors.New("409 BlobAlreadyExists"), gcerrors.FailedPrecondition} }}
+	s := repo.FromBucket(d.bucket(), nil)
+	requireNoAnswer(t, writeObject(s, "a", ""))
+
+	d.attributes = func(string) error { return errors.New("403 Forbidden") } // credentials that may only write
+	require.ErrorIs(t, writeObject(s, "a", ""), fs.ErrExist)
+}
+
 func TestBucketRepeatsConflictingWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, left := &scripted{}, 2

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"time"
@@ -45,8 +46,9 @@ type bucketWriter struct {
 	buf    []byte
 	n      int64 // bytes written
 	pipe   *io.PipeWriter
-	sent   chan error // result of the goroutine, when there is a pipe
-	err    error      // of the first Write that failed
+	sent   chan struct{} // closed by the goroutine, when there is a pipe
+	result error         // of the upload, once sent is closed
+	err    error         // of the first Write that failed
 	closed bool
 }
 
@@ -81,15 +83,12 @@ func (w *bucketWriter) Write(p []byte) (n int, err error) {
 func (w *bucketWriter) stream() {
 	r, pipe := io.Pipe()
 	body := io.MultiReader(bytes.NewReader(w.buf), r)
-	w.pipe, w.sent = pipe, make(chan error, 1)
+	w.pipe, w.sent = pipe, make(chan struct{})
 	go func() {
 		err := w.upload(body, max(w.s.o.BufferSize, minPart))
-		if err != nil {
-			r.CloseWithError(err) // ends a Write that waits
-		} else {
-			r.Close()
-		}
-		w.sent <- err
+		_ = r.CloseWithError(err) // ends a Write that waits
+		w.result = err
+		close(w.sent)
 	}()
 }
 
@@ -118,8 +117,9 @@ func (w *bucketWriter) Commit() (Info, error) {
 	case w.pipe == nil:
 		err = w.put()
 	default:
-		w.pipe.Close()
-		err = <-w.sent
+		_ = w.pipe.Close() // the end of the body
+		<-w.sent
+		err = w.result
 		w.pipe = nil
 	}
 	if err != nil {
@@ -148,12 +148,17 @@ func (w *bucketWriter) put() error {
 	}
 }
 
-// failure makes the error of an upload one that Store allows.
+// failure makes the error of an upload one that Store allows. A refusal stands unless the service says in the same
+// breath that there is no object, as Azure's emulator does while parts of an aborted upload are there; credentials that
+// may only write get no such second answer.
 func (w *bucketWriter) failure(op string, err error) error {
-	if refused(err) {
-		return taken(op, w.key, err)
+	if !refused(err) {
+		return failed(w.ctx, op, w.key, err)
 	}
-	return failed(w.ctx, op, w.key, err)
+	if _, statErr := w.s.Stat(w.ctx, w.key); errors.Is(statErr, fs.ErrNotExist) {
+		return failed(w.ctx, op, w.key, fmt.Errorf("refused as existing, but there is no such object: %w", err))
+	}
+	return taken(op, w.key, err)
 }
 
 // refused tells whether a write failed because the object exists.
@@ -187,7 +192,7 @@ func (w *bucketWriter) Close() error {
 	w.closed = true
 	w.cancel()
 	if w.pipe != nil {
-		w.pipe.CloseWithError(context.Canceled)
+		_ = w.pipe.CloseWithError(context.Canceled)
 		<-w.sent
 	}
 	w.buf = nil

@@ -5,6 +5,8 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"github.com/pgcairn/pgcairn/internal/durable"
 )
 
 // leftover is how long ago a temp file must have been written to last before it may be removed. The lock that a living
@@ -50,7 +52,7 @@ func (d *dirStore) removeLeftover(temp string) {
 		return
 	}
 	defer f.Close()
-	if locked, err := tryLock(f); err == nil && locked {
+	if locked, err := durable.TryLock(f); err == nil && locked {
 		_ = d.root.Remove(temp)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path"
 	"syscall"
+
+	"github.com/pgcairn/pgcairn/internal/durable"
 )
 
 // HardLinkError means that the file system under an [OpenDir] store makes no hard links. There is no other way to
@@ -83,7 +85,7 @@ func (d *dirStore) createTemp(dir string) (*os.File, string, error) {
 // claim locks a temp file. Between its creation and its lock a sweep may have taken it for a leftover; then it is the
 // sweep's. A file system that has no locks is no obstacle, since a sweep leaves alone what it cannot lock.
 func (d *dirStore) claim(f *os.File, temp string) error {
-	locked, err := tryLock(f)
+	locked, err := durable.TryLock(f)
 	if err == nil && !locked {
 		return errors.New("a temp file was locked by another process")
 	}

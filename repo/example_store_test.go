@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log"
 	"os"
 
 	"gocloud.dev/blob/memblob"
@@ -19,13 +18,15 @@ func ExampleOpenDir() {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "pgcairn")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer os.RemoveAll(dir)
 
 	s, err := repo.OpenDir(dir, nil)
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	create := func(text string) error {
 		w, err := s.Create(ctx, "notes/first")
@@ -44,7 +45,8 @@ func ExampleOpenDir() {
 
 	body, err := s.Open(ctx, "notes/first", 2, 5)
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer body.Close()
 	part, err := io.ReadAll(body)
@@ -64,14 +66,17 @@ func ExampleFromBucket() {
 	s := repo.FromBucket(bucket, &repo.BucketOptions{Prefix: "prod/cluster-1"})
 	w, err := s.Create(ctx, "notes/first")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer w.Close()
 	if _, err := io.WriteString(w, "a cairn marks the way back"); err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	if _, err := w.Commit(); err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	for info, err := range s.List(ctx, "notes/") {
 		fmt.Println(info.Key, info.Size, err)
@@ -90,14 +95,17 @@ func ExampleObserve() {
 	})
 	w, err := s.Create(ctx, "notes/first")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer w.Close()
 	if _, err := io.WriteString(w, "a cairn marks the way back"); err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	if _, err := w.Commit(); err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	_, _ = s.Stat(ctx, "notes/second")
 	// Output:

@@ -7,11 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/pgcairn/pgcairn/internal/durable"
 )
 
 // keyIDSize is the size in bytes of a data key's id: the first half of the SHA-256 of its public half. An object put
@@ -140,20 +143,11 @@ func (k *keyring) writeState(d dataKey) error {
 	if err != nil {
 		return err
 	}
-	dir := filepath.Dir(k.stateFile())
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(k.stateFile()), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, "data-key-*")
-	if err != nil {
+	return durable.WriteFile(k.stateFile(), 0o600, func(w io.Writer) error {
+		_, err := w.Write(b)
 		return err
-	}
-	defer os.Remove(f.Name())
-	if _, err := f.Write(b); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), k.stateFile())
+	})
 }

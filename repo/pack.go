@@ -93,8 +93,12 @@ func (w *PackWriter) Append(raw []byte) error {
 // Size is the number of bytes written so far, before encryption.
 func (w *PackWriter) Size() int64 { return w.s.total }
 
-// Full tells that the pack has reached its usual size of 24 MiB or its bound of frames, and should be committed.
-func (w *PackWriter) Full() bool { return w.s.total >= 24<<20 || len(w.frames) >= maxPackFrames }
+// packSize is when a pack is full, in bytes. With another frame and what encryption adds it stays below 16 MiB, from
+// where on S3 clients split an upload into parts, each a request of its own.
+const packSize = 14 << 20
+
+// Full tells that the pack has reached its usual size, 14 to 15 MiB, or its bound of frames, and should be committed.
+func (w *PackWriter) Full() bool { return w.s.total >= packSize || len(w.frames) >= maxPackFrames }
 
 // Commit makes the pack durable. A taken key is an error matching fs.ErrExist.
 func (w *PackWriter) Commit() (Pack, error) {

@@ -186,7 +186,7 @@ func (r *run) fetchAll(ctx context.Context) error {
 // pack reads a pack and writes its pieces where they belong.
 func (r *run) pack(ctx context.Context, p *backup.PackPieces) error {
 	w := r.dest.writer()
-	defer w.close()
+	defer func() { _ = w.close() }() // once more does nothing
 	err := r.repo.ReadPack(ctx, p.Pack, func(i int, raw []byte) error {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -15,7 +15,7 @@ const maxHistory = 1 << 20
 // History tells where a timeline came from: the content of its .history file.
 type History struct {
 	Timeline Timeline `json:"timeline"`
-	// Forks are the timelines before it, oldest first.
+	// Forks are the timelines before it, oldest first; their positions ascend.
 	Forks []Fork `json:"forks"`
 }
 
@@ -27,6 +27,9 @@ type Fork struct {
 }
 
 // ParseHistory parses the content of timeline t's history file, as readTimeLineHistory of PostgreSQL's timeline.c does.
+//
+// Recovery towards a timeline can end before that timeline began, and PostgreSQL lists it as a parent all the same. Such
+// a one is left out of Forks: the WAL never was on it.
 func ParseHistory(t Timeline, content []byte) (History, error) {
 	h := History{Timeline: t}
 	fail := func(line int, reason string) (History, error) {
@@ -37,6 +40,7 @@ func ParseHistory(t Timeline, content []byte) (History, error) {
 	}
 	s := bufio.NewScanner(bytes.NewReader(content))
 	s.Buffer(nil, maxHistory)
+	var parent Timeline
 	for line := 1; s.Scan(); line++ {
 		text := strings.TrimLeft(s.Text(), " \t\r\n\v\f")
 		if text == "" || text[0] == '#' {
@@ -54,14 +58,13 @@ func ParseHistory(t Timeline, content []byte) (History, error) {
 		if err != nil {
 			return fail(line, "the position is not an LSN")
 		}
-		fork := Fork{Timeline: Timeline(id), At: at, Reason: strings.Join(f[2:], " ")}
-		if n := len(h.Forks); n > 0 && (fork.Timeline <= h.Forks[n-1].Timeline || fork.At < h.Forks[n-1].At) {
+		if Timeline(id) <= parent {
 			return fail(line, "timelines must ascend")
 		}
-		if fork.Timeline >= t {
+		if parent = Timeline(id); parent >= t {
 			return fail(line, "a parent must be older than its child")
 		}
-		h.Forks = append(h.Forks, fork)
+		h.leave(Fork{Timeline: parent, At: at, Reason: strings.Join(f[2:], " ")})
 	}
 	if err := s.Err(); err != nil {
 		return fail(0, err.Error())
@@ -70,6 +73,15 @@ func ParseHistory(t Timeline, content []byte) (History, error) {
 		return History{}, errors.New("wal: a history without a parent timeline")
 	}
 	return h, nil
+}
+
+// leave adds a fork. Timelines that began after it were never come to: the one before them was left there.
+func (h *History) leave(f Fork) {
+	for n := len(h.Forks); n > 0 && f.At < h.Forks[n-1].At; n-- {
+		f.Timeline = h.Forks[n-1].Timeline
+		h.Forks = h.Forks[:n-1]
+	}
+	h.Forks = append(h.Forks, f)
 }
 
 // Until returns the position at which the history leaves timeline t, the zero LSN when it ends on t, and ok false when

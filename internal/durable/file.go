@@ -25,8 +25,9 @@ func WriteFile(path string, perm fs.FileMode, write func(io.Writer) error) (err 
 	if err != nil {
 		return err
 	}
+	renamed := false
 	defer func() {
-		if err != nil {
+		if !renamed {
 			_ = os.Remove(temp) // while it is locked, so it is ours
 		}
 		err = errors.Join(err, f.Close())
@@ -46,6 +47,7 @@ func WriteFile(path string, perm fs.FileMode, write func(io.Writer) error) (err 
 	if err := os.Rename(temp, path); err != nil {
 		return err
 	}
+	renamed = true // temp may be the next writer's now
 	return SyncDir(filepath.Dir(path))
 }
 

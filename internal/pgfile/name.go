@@ -40,7 +40,7 @@ func ParseRelation(p string) (r Relation, ok bool) {
 		}
 		r.Fork = fork
 	}
-	return r, number(name, &r.Number)
+	return r, number(name, &r.Number) && r.Number != 0
 }
 
 // relationDir tells whether relations are kept in a directory: global, base/<db>, pg_tblspc/<oid>/PG_*/<db>.
@@ -79,7 +79,7 @@ func ContentExcluded(dir string) bool {
 	case "pg_wal", "pg_replslot", "pg_dynshmem", "pg_notify", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans":
 		return true
 	}
-	return path.Base(dir) == "pgsql_tmp" && strings.Contains(dir, "/")
+	return false
 }
 
 // FileExcluded tells whether a file, by its path below the data directory, is left out (excludeFiles of PostgreSQL's

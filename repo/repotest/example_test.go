@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 
 	"github.com/pgcairn/pgcairn/repo/repotest"
 )
@@ -16,10 +15,12 @@ func ExampleMem() {
 	for _, key := range []string{"b", "a/b", "a-b"} {
 		w, err := s.Create(ctx, key)
 		if err != nil {
-			log.Fatal(err)
+			fmt.Println(err)
+			return
 		}
 		if _, err := w.Commit(); err != nil {
-			log.Fatal(err)
+			fmt.Println(err)
+			return
 		}
 	}
 	for info, err := range s.List(ctx, "") {
@@ -41,18 +42,21 @@ func ExampleFaulty() {
 	)
 	w, err := s.Create(ctx, "notes/first")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer w.Close()
 	if _, err := io.WriteString(w, "a cairn marks the way back"); err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	_, err = w.Commit()
 	fmt.Println(err, errors.Is(err, repotest.ErrInjected))
 
 	body, err := s.Open(ctx, "notes/first", 0, -1)
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer body.Close()
 	got, err := io.ReadAll(body)

@@ -213,8 +213,11 @@ func TestFaultSelectsCalls(t *testing.T) {
 				assert.Equal(t, tt.want[i], err != nil && !errors.Is(err, fs.ErrNotExist), "call %d: %v", i, err)
 			}
 			assert.Equal(t, []repotest.Call{
-				{Op: "stat", Key: "packs/a"}, {Op: "stat", Key: "packs/b"}, {Op: "delete", Key: "packs/a"},
-				{Op: "stat", Key: "packs/sub/a"}, {Op: "delete", Key: "other"},
+				{Op: "stat", Key: "packs/a"},
+				{Op: "stat", Key: "packs/b"},
+				{Op: "delete", Key: "packs/a"},
+				{Op: "stat", Key: "packs/sub/a"},
+				{Op: "delete", Key: "other"},
 			}, s.Calls())
 		})
 	}

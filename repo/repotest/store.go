@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgcairn/pgcairn/repo"
@@ -142,6 +141,6 @@ func list(t *testing.T, s repo.Store, prefix string) []string {
 func requireCancelled(t *testing.T, err error) {
 	t.Helper()
 	require.ErrorIs(t, err, context.Canceled)
-	assert.NotErrorIs(t, err, fs.ErrNotExist)
-	assert.NotErrorIs(t, err, fs.ErrExist)
+	require.NotErrorIs(t, err, fs.ErrNotExist)
+	require.NotErrorIs(t, err, fs.ErrExist)
 }

@@ -1,0 +1,150 @@
+// Command bench compares the example CLI with Debian's pgbackrest on one PostgreSQL cluster with realistic data: full
+// backup, restore, and archiving and fetching of single segments. The two take turns, so that a machine whose speed
+// drifts treats both alike. It prints medians and ratios.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+func main() {
+	b := &bench{}
+	flag.IntVar(&b.rows, "rows", 2_000_000, "rows of realistic.sql; 1,000,000 make about 830 MB")
+	flag.IntVar(&b.runs, "runs", 5, "counted runs of each command, after one that is not")
+	flag.IntVar(&b.segments, "segments", 20, "WAL segments that are pushed and fetched")
+	flag.StringVar(&b.cairn, "pgcairn", "bin/pgcairn", "the example CLI")
+	flag.StringVar(&b.dir, "dir", "/var/tmp/pgcairn-bench", "scratch directory, made and removed")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := b.run(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+type bench struct {
+	rows, runs, segments int
+	cairn, dir           string
+	pgbin                string
+	as                   *syscall.Credential // the user that runs the server and both tools
+	identity, recipient  string
+}
+
+func (b *bench) run(ctx context.Context) error {
+	if err := b.setUp(); err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(b.dir) }()
+	stop, err := b.startServer(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	if err := b.initRepos(ctx); err != nil {
+		return err
+	}
+	for _, part := range []func(context.Context) error{b.backups, b.restores, b.wal, b.floors} {
+		if err := part(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) path(name ...string) string {
+	return filepath.Join(append([]string{b.dir}, name...)...)
+}
+
+// setUp makes the scratch directory, finds the tools, and writes pgbackrest's configuration.
+func (b *bench) setUp() error {
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	if len(found) == 0 {
+		return fmt.Errorf("no PostgreSQL of the distribution found: run make tools")
+	}
+	b.pgbin = filepath.Dir(found[len(found)-1])
+	if _, err := exec.LookPath("pgbackrest"); err != nil {
+		return fmt.Errorf("no pgbackrest found: run make tools")
+	}
+	if err := os.Mkdir(b.dir, 0o755); err != nil {
+		return err
+	}
+	if os.Geteuid() == 0 { // the server refuses to run as root
+		u, err := user.Lookup("postgres")
+		if err != nil {
+			return err
+		}
+		uid, _ := strconv.Atoi(u.Uid)
+		gid, _ := strconv.Atoi(u.Gid)
+		b.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		if err := os.Chown(b.dir, uid, gid); err != nil {
+			return err
+		}
+	}
+	program, err := os.ReadFile(b.cairn)
+	if err != nil {
+		return fmt.Errorf("%w: run make build", err)
+	}
+	// Where the server's user can reach them.
+	b.cairn = b.path("pgcairn")
+	if err := os.WriteFile(b.cairn, program, 0o755); err != nil {
+		return err
+	}
+	sql, err := os.ReadFile("internal/bench/realistic.sql")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(b.path("realistic.sql"), sql, 0o644); err != nil {
+		return err
+	}
+	conf, err := os.ReadFile("internal/bench/pgbackrest.conf")
+	if err != nil {
+		return err
+	}
+	text := strings.NewReplacer("/var/tmp/pgbackrest", b.path("pgbackrest"), "PGDATA", b.path("data"),
+		"SOCKETDIR", b.dir, "PORT", "5432").Replace(string(conf))
+	return os.WriteFile(b.path("pgbackrest.conf"), []byte(text), 0o644)
+}
+
+// startServer makes the cluster and loads the data.
+func (b *bench) startServer(ctx context.Context) (stop func(), err error) {
+	fmt.Printf("loading %d rows into a cluster of %s\n", b.rows, b.pgbin)
+	if _, err := b.do(ctx, b.pg("initdb"), "-k", "-A", "trust", "-U", "postgres", "-D", b.path("data")); err != nil {
+		return nil, err
+	}
+	conf, err := os.OpenFile(b.path("data", "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	_, err = fmt.Fprintf(conf, "listen_addresses = ''\nunix_socket_directories = '%s'\nmax_wal_size = 4GB\nshared_buffers = 1GB\n"+
+		"wal_keep_size = 4GB\narchive_mode = on\narchive_command = 'true'\nautovacuum = off\n", b.dir)
+	if err := errors.Join(err, conf.Close()); err != nil {
+		return nil, err
+	}
+	if _, err := b.do(ctx, b.pg("pg_ctl"), "-w", "-D", b.path("data"), "-l", b.path("log"), "start"); err != nil {
+		return nil, err
+	}
+	stop = func() {
+		_, _ = b.do(context.WithoutCancel(ctx), b.pg("pg_ctl"), "-w", "-m", "immediate", "-D", b.path("data"), "stop")
+	}
+	_, err = b.do(ctx, "psql", "-q", "-h", b.dir, "-U", "postgres", "-v", "rows="+strconv.Itoa(b.rows),
+		"-f", b.path("realistic.sql"), "-c", "checkpoint", "postgres")
+	if err != nil {
+		stop()
+	}
+	return stop, err
+}
+
+func (b *bench) pg(name string) string { return filepath.Join(b.pgbin, name) }

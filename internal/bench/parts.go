@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// initRepos makes the repositories: pgbackrest's, one of ours in the clear and one encrypted.
+func (b *bench) initRepos(ctx context.Context) error {
+	r, err := b.do(ctx, b.cairn, "key", "generate")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(r.out) {
+		if i := strings.Index(line, "age1"); i >= 0 {
+			b.recipient = strings.TrimSpace(line[i:])
+		}
+	}
+	if b.recipient == "" {
+		return fmt.Errorf("key generate: %w", errNoOutput)
+	}
+	b.identity = b.path("identity")
+	if err := os.WriteFile(b.identity, []byte(r.out), 0o644); err != nil { //nolint:gosec // of a benchmark
+		return err
+	}
+	for _, repo := range []string{"plain", "encrypted"} {
+		if _, err := b.do(ctx, b.cairn, b.ours(repo, "init")...); err != nil {
+			return err
+		}
+	}
+	_, err = b.do(ctx, "pgbackrest", b.theirs("stanza-create")...)
+	return err
+}
+
+// ours are the arguments for a command of ours on one of the repositories.
+func (b *bench) ours(repo string, args ...string) []string {
+	all := append(slices.Clone(args), "--repo", b.path(repo), "--state-dir", b.path("state"))
+	if repo == "encrypted" {
+		all = append(all, "--recipient", b.recipient)
+		if args[0] != "backup" && args[0] != "init" && (args[0] != "wal" || args[1] != "push") {
+			all = append(all, "--identity", b.identity)
+		}
+	}
+	return all
+}
+
+func (b *bench) theirs(args ...string) []string {
+	return append([]string{"--config=" + b.path("pgbackrest.conf"), "--stanza=bench"}, args...)
+}
+
+func (b *bench) backups(ctx context.Context) error {
+	take := func(repo string) *contender {
+		return &contender{
+			name: "pgcairn, " + repo,
+			prepare: func(int) error { // as pgbackrest does, which keeps one full
+				return remove(b.path(repo, "backups"), b.path(repo, "packs"))
+			},
+			command: func(int) []string {
+				return append([]string{b.cairn}, b.ours(repo, "backup", "--pgdata", b.path("data"), "--jobs", "2")...)
+			},
+		}
+	}
+	err := b.race(ctx, "full backup, zstd, 2 jobs", b.runs, take("plain"), take("encrypted"), &contender{
+		name:    "pgbackrest, zst level 1",
+		command: func(int) []string { return append([]string{"pgbackrest"}, b.theirs("--type=full", "backup")...) },
+	})
+	if err != nil {
+		return err
+	}
+	cluster := size(b.path("data")) - size(b.path("data", "pg_wal"))
+	peer := size(b.path("pgbackrest", "repo", "backup"))
+	fmt.Printf("\n%-34s %10s %8s\n", "stored", "MB", "ratio")
+	for _, repo := range []string{"plain", "encrypted"} {
+		n := size(b.path(repo, "packs")) + size(b.path(repo, "backups"))
+		fmt.Printf("  %-32s %10.1f %8.3f\n", "pgcairn, "+repo, float64(n)/1e6, float64(n)/float64(peer))
+	}
+	fmt.Printf("  %-32s %10.1f %8.3f\n", "pgbackrest", float64(peer)/1e6, 1.0)
+	fmt.Printf("  %-32s %10.1f\n", "the cluster", float64(cluster)/1e6)
+	return nil
+}
+
+func (b *bench) restores(ctx context.Context) error {
+	to := func(repo string) *contender {
+		return &contender{
+			name:    "pgcairn, " + repo,
+			prepare: func(int) error { return b.fresh(b.path("restored")) },
+			command: func(int) []string {
+				return append([]string{b.cairn}, b.ours(repo, "restore", b.path("restored"))...)
+			},
+		}
+	}
+	return b.race(ctx, "restore, 2 jobs", b.runs, to("plain"), to("encrypted"), &contender{
+		name:    "pgbackrest",
+		prepare: func(int) error { return b.fresh(b.path("restored")) },
+		command: func(int) []string {
+			return append([]string{"pgbackrest"}, b.theirs("--pg1-path="+b.path("restored"), "restore")...)
+		},
+	})
+}
+
+// wal pushes and fetches segments full of the changes of real statements.
+func (b *bench) wal(ctx context.Context) error {
+	if err := os.RemoveAll(b.path("restored")); err != nil {
+		return err
+	}
+	r, err := b.do(ctx, "psql", "-XAtq", "-c", "select pg_walfile_name(pg_switch_wal())")
+	if err != nil {
+		return err
+	}
+	before := strings.TrimSpace(r.out)
+	fill := fmt.Sprintf(`do $$ declare s pg_lsn := pg_current_wal_lsn(); i int := 0; begin
+		while pg_current_wal_lsn() - s < %d loop
+			update orders set status = 'again', total = total + 1 where customer between 1 + i * 100 and 100 + i * 100;
+			i := i + 1;
+		end loop; end $$`, int64(b.segments+1)*16<<20)
+	if _, err := b.do(ctx, "psql", "-XAtq", "-c", fill, "-c", "select pg_switch_wal()"); err != nil {
+		return err
+	}
+	files, err := filepath.Glob(b.path("data", "pg_wal", "0*"))
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, f := range files {
+		if name := filepath.Base(f); len(name) == 24 && name > before && len(names) < b.segments+1 {
+			names = append(names, name)
+		}
+	}
+	if len(names) < b.segments+1 {
+		return fmt.Errorf("only %d segments written", len(names))
+	}
+	segment := func(i int) string { return b.path("data", "pg_wal", names[i]) }
+	push := func(repo string) *contender {
+		return &contender{name: "pgcairn, " + repo, command: func(i int) []string {
+			return append([]string{b.cairn}, b.ours(repo, "wal", "push", segment(i))...)
+		}}
+	}
+	err = b.race(ctx, "wal push of one segment", b.segments, push("plain"), push("encrypted"), &contender{
+		name:    "pgbackrest",
+		command: func(i int) []string { return append([]string{"pgbackrest"}, b.theirs("archive-push", segment(i))...) },
+	})
+	if err != nil {
+		return err
+	}
+	fetch := func(repo string) *contender {
+		return &contender{name: "pgcairn, " + repo, command: func(i int) []string {
+			return append([]string{b.cairn}, b.ours(repo, "wal", "fetch", names[i], b.path("fetched-"+strconv.Itoa(i)))...)
+		}}
+	}
+	return b.race(ctx, "wal fetch of one segment", b.segments, fetch("plain"), fetch("encrypted"), &contender{
+		name: "pgbackrest",
+		command: func(i int) []string {
+			return append([]string{"pgbackrest"}, b.theirs("archive-get", names[i], b.path("fetched-"+strconv.Itoa(i)))...)
+		},
+	})
+}
+
+// floors are what no tool can go below: reading the files, and compressing them with the stock program.
+func (b *bench) floors(ctx context.Context) error {
+	sh := func(script string) func(int) []string {
+		return func(int) []string { return []string{"sh", "-c", script} }
+	}
+	tar := "tar -C " + b.path("data") + " --exclude=./pg_wal -cf - ."
+	return b.race(ctx, "floors", b.runs,
+		&contender{name: "tar, to nowhere", command: sh(tar + " | cat >/dev/null")},
+		&contender{name: "tar, zstd -1 -T2, sync", command: sh(tar + " | zstd -q -1 -T2 -f -o " + b.path("tar.zst") + " && sync " + b.path("tar.zst"))},
+	)
+}
+
+func remove(paths ...string) error {
+	for _, p := range paths {
+		if err := os.RemoveAll(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
