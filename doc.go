@@ -16,7 +16,8 @@
 //
 // Package [github.com/pgcairn/pgcairn/restore] plans a recovery to a target (Prepare, NewPlan) and does it (Plan.Run).
 //
-// Package retention, which will decide what to keep and be the only code that deletes committed data, is yet to come.
+// Package [github.com/pgcairn/pgcairn/retention] decides what to keep (Policy.Decide). Nothing deletes committed data yet;
+// what will is going to stand there.
 //
 // # The three flows
 //

@@ -92,8 +92,8 @@ func (c *collector) run(ctx context.Context, s Session, jobs int) error {
 		})
 	}
 	err := workers.Wait()
-	if failed := c.committing.Wait(); failed != nil && ctx.Err() == nil {
-		return failed // which has stopped the workers
+	if failed := c.committing.Wait(); failed != nil && (err == nil || ctx.Err() == nil) {
+		return failed // which has stopped the workers, if they were not done
 	}
 	return err
 }
@@ -202,8 +202,10 @@ func (c *collector) fill(m *Manifest, stop wal.LSN) {
 			m.BadPageList = append(m.BadPageList, s.BadPage)
 		}
 	}
-	slices.SortFunc(m.BadPageList, func(a, b BadPage) int {
-		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Block, b.Block))
-	})
+	slices.SortFunc(m.BadPageList, compareBadPages)
 	m.BadPages = len(m.BadPageList)
+}
+
+func compareBadPages(a, b BadPage) int {
+	return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Block, b.Block))
 }

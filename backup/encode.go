@@ -2,6 +2,7 @@ package backup
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -69,16 +70,29 @@ func (m *Manifest) encode(w io.Writer, key string) error {
 	if err != nil {
 		return err
 	}
+	if len(head) > maxHeadLine {
+		return fmt.Errorf("a summary of %d bytes, at most %d can be read again", len(head), maxHeadLine)
+	}
 	buf := bufio.NewWriterSize(w, 64<<10)
 	if _, err := buf.Write(head); err != nil {
 		return err
 	}
-	enc := json.NewEncoder(buf)
+	var line bytes.Buffer
+	enc := json.NewEncoder(&line)
 	enc.SetEscapeHTML(false)
 	put := func(l manifestLine) {
-		if err == nil {
-			err = enc.Encode(l)
+		if err != nil {
+			return
 		}
+		line.Reset()
+		if err = enc.Encode(l); err != nil {
+			return
+		}
+		if line.Len() > maxLine {
+			err = fmt.Errorf("a line of %d bytes, at most %d can be read again", line.Len(), maxLine)
+			return
+		}
+		_, err = buf.Write(line.Bytes())
 	}
 	put(manifestLine{Label: &m.Label})
 	put(manifestLine{TablespaceMap: &m.TablespaceMap})

@@ -86,8 +86,9 @@ func (s *server) begin(ctx context.Context, o BeginOptions) (Start, error) {
 	if start.LSN, err = wal.ParseLSN(lsn); err != nil {
 		return Start{}, err
 	}
+	// Those in place (allow_in_place_tablespaces, with a relative location) are part of the data directory.
 	rows, err := s.conn.Query(ctx, `select oid, spcname, pg_tablespace_location(oid) from pg_tablespace
-		where pg_tablespace_location(oid) <> '' order by oid`)
+		where pg_tablespace_location(oid) like '/%' order by oid`)
 	if err != nil {
 		return Start{}, fmt.Errorf("backup: list tablespaces: %w", err)
 	}

@@ -190,7 +190,31 @@ func listEntries(ctx context.Context, s Session) (files []Entry, dirs []string, 
 	}
 	slices.Sort(dirs)
 	slices.SortFunc(files, func(a, b Entry) int { return cmp.Compare(a.Path, b.Path) })
+	if err := checkEntries(files, dirs); err != nil {
+		return nil, nil, fmt.Errorf("backup: %w", err)
+	}
 	return files, dirs, nil
+}
+
+// checkEntries finds what no manifest could say before hours are spent on reading.
+func checkEntries(files []Entry, dirs []string) error {
+	for i, f := range files {
+		if err := checkPath(f.Path); err != nil {
+			return err
+		}
+		if i > 0 && f.Path == files[i-1].Path {
+			return fmt.Errorf("file %q was listed twice", f.Path)
+		}
+	}
+	for i, d := range dirs {
+		if err := checkPath(d); err != nil {
+			return err
+		}
+		if i > 0 && d == dirs[i-1] {
+			return fmt.Errorf("directory %q was listed twice", d)
+		}
+	}
+	return nil
 }
 
 // read has the files read by workers, and shows progress meanwhile.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/pgcairn/pgcairn/internal/pgfile"
@@ -17,7 +18,13 @@ import (
 // Files walks the data directory. What it finds may have vanished by the time it is opened.
 func (s *directorySession) Files(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		w := walker{ctx: ctx, pgdata: s.pgdata, catalog: s.control.CatalogVersion, yield: yield, log: s.server.log.WarnContext}
+		w := walker{
+			ctx: ctx, pgdata: s.pgdata, catalog: s.control.CatalogVersion, tablespaces: map[string]bool{},
+			yield: yield, log: s.server.log.WarnContext,
+		}
+		for _, t := range s.start.Tablespaces {
+			w.tablespaces[strconv.FormatUint(uint64(t.OID), 10)] = true
+		}
 		if err := w.directory(""); err != nil && !errors.Is(err, errStop) {
 			yield(Entry{}, fmt.Errorf("backup: list the data directory: %w", err))
 		}
@@ -28,11 +35,12 @@ func (s *directorySession) Files(ctx context.Context) iter.Seq2[Entry, error] {
 var errStop = errors.New("stop")
 
 type walker struct {
-	ctx     context.Context
-	pgdata  string
-	catalog uint32 // catalog version of the cluster
-	yield   func(Entry, error) bool
-	log     func(ctx context.Context, msg string, args ...any)
+	ctx         context.Context
+	pgdata      string
+	catalog     uint32          // catalog version of the cluster
+	tablespaces map[string]bool // by OID, those outside the data directory when the backup began
+	yield       func(Entry, error) bool
+	log         func(ctx context.Context, msg string, args ...any)
 }
 
 // directory walks one directory, by its path below the data directory.
@@ -51,7 +59,9 @@ func (w *walker) directory(dir string) error {
 	for _, e := range entries {
 		p := path.Join(dir, e.Name())
 		switch {
-		case e.IsDir() || isLink(e) && (p == "pg_wal" || isTablespace(dir, e.Name())):
+		case isLink(e) && isTablespace(dir, e.Name()) && !w.tablespaces[e.Name()]:
+			// Created since the backup began: recovery will do so again, and what is in it.
+		case e.IsDir() || isLink(e) && (pgfile.ContentExcluded(p) || isTablespace(dir, e.Name())):
 			err = w.subdirectory(dir, p)
 		case e.Type().IsRegular():
 			err = w.file(p, e, unlogged)
@@ -70,7 +80,7 @@ func (w *walker) subdirectory(dir, p string) error {
 	if strings.Count(p, "/") == 2 && strings.HasPrefix(dir, "pg_tblspc/") && !w.ours(path.Base(p)) {
 		return nil
 	}
-	if pgfile.FileExcluded(p) { // pgsql_tmp; the server makes it when it needs it
+	if excluded(p) { // pgsql_tmp; the server makes it when it needs it
 		return nil
 	}
 	if !w.yield(Entry{Path: p, Dir: true}, nil) {
@@ -88,7 +98,7 @@ func (w *walker) ours(name string) bool {
 }
 
 func (w *walker) file(p string, e fs.DirEntry, unlogged map[uint32]bool) error {
-	if p == pgfile.ControlPath || pgfile.FileExcluded(p) {
+	if excluded(p) {
 		return nil
 	}
 	if r, ok := pgfile.ParseRelation(p); ok && r.Fork != "init" && unlogged[r.Number] {
@@ -119,6 +129,12 @@ func unloggedRelations(dir string, entries []fs.DirEntry) map[uint32]bool {
 		}
 	}
 	return unlogged
+}
+
+// excluded tells whether a path does not belong in a backup. Besides what servers make anew these are the files by which
+// restores are marked as unfinished: the last moments of one that was killed may have left them in a cluster.
+func excluded(p string) bool {
+	return p == pgfile.ControlPath || p == "pgcairn.restore" || p == pgfile.ControlPath+".pgcairn" || pgfile.FileExcluded(p)
 }
 
 func isLink(e fs.DirEntry) bool { return e.Type()&fs.ModeSymlink != 0 }

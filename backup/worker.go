@@ -23,6 +23,13 @@ const (
 	manyBadPages = 1000
 )
 
+// A frame holds at most so many pieces, and a pack little more than the other bound, so that a pack's line in the
+// manifest stays far below maxLine. Tiny files, and pages between zero ones, take the most.
+const (
+	maxFramePieces = 1 << 16
+	maxPackPieces  = 1 << 19
+)
+
 // worker gathers pieces of files in a frame and frames in a pack.
 type worker struct {
 	c       *collector
@@ -37,6 +44,7 @@ type worker struct {
 	pieces []Piece
 	pack   *repo.PackWriter // nil when none is begun
 	packed [][]Piece        // of its frames
+	count  int              // of pieces in packed
 
 	bad int // pages that failed so far
 }
@@ -91,7 +99,7 @@ func (w *worker) span(ctx context.Context, s span) (end int64, err error) {
 		if off == last {
 			return off, nil
 		}
-		if cap(w.frame)-len(w.frame) < pageSize {
+		if cap(w.frame)-len(w.frame) < pageSize || len(w.pieces) >= maxFramePieces {
 			if err := w.flush(); err != nil {
 				return off, err
 			}
@@ -184,8 +192,9 @@ func (w *worker) flush() error {
 			return err
 		}
 		w.packed = append(w.packed, w.pieces)
+		w.count += len(w.pieces)
 		w.frame, w.pieces = w.frame[:0], nil
-		if w.pack.Full() {
+		if w.pack.Full() || w.count >= maxPackPieces {
 			w.commit()
 		}
 	}
@@ -197,7 +206,7 @@ func (w *worker) flush() error {
 
 func (w *worker) commit() {
 	w.c.commit(w.pack, w.packed)
-	w.pack, w.packed = nil, nil
+	w.pack, w.packed, w.count = nil, nil, 0
 }
 
 func (w *worker) finish() error {

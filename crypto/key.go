@@ -60,7 +60,9 @@ func brief(name string) string {
 // malformedError means that bytes are not a wrapped data key, or no longer.
 type malformedError struct{ err error }
 
-func (e *malformedError) Error() string        { return "crypto: malformed wrapped data key: " + e.err.Error() }
+func (e *malformedError) Error() string {
+	return "crypto: malformed wrapped data key: " + e.err.Error()
+}
 func (e *malformedError) Unwrap() error        { return e.err }
 func (e *malformedError) Is(target error) bool { return target == fs.ErrInvalid }
 

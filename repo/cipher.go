@@ -10,7 +10,8 @@ type Cipher interface {
 	// NewKey makes a data key: its public half, which encrypts, and its secret half wrapped for those who may read.
 	NewKey() (public string, wrapped []byte, err error)
 
-	// OpenKey is the reverse, for a host that may read. Its error names whose identity would be needed.
+	// OpenKey is the reverse, for a host that may read. Its error names whose identity would be needed. It matches
+	// fs.ErrInvalid when the bytes are not a wrapped key, and only then.
 	OpenKey(wrapped []byte) (public, secret string, err error)
 
 	// Fingerprint identifies those for whom NewKey wraps, or is empty when it cannot tell.

@@ -19,8 +19,6 @@ const (
 	// Skippable frames of zstd frame our own data, so that stock zstd passes over it.
 	skippableHead = 0x184D2A50
 	skippableTail = 0x184D2A51
-	// maxSkippable bounds the payload of such a frame.
-	maxSkippable = 16 << 20
 )
 
 // newEncoder makes a zstd encoder for frames, to be used through EncodeAll. As many callers as there are processors
@@ -58,8 +56,9 @@ func appendSkippable(b []byte, magic uint32, n int) []byte {
 	return binary.LittleEndian.AppendUint32(b, uint32(n))
 }
 
-// readSkippable reads a skippable frame with just this magic number and returns header and payload in one.
-func readSkippable(r io.Reader, magic uint32) (frame []byte, err error) {
+// readSkippable reads a skippable frame with just this magic number, and with at most limit bytes of payload, and
+// returns header and payload in one.
+func readSkippable(r io.Reader, magic uint32, limit int) (frame []byte, err error) {
 	var h [8]byte
 	if _, err := io.ReadFull(r, h[:]); err != nil {
 		return nil, unexpected(err)
@@ -68,7 +67,7 @@ func readSkippable(r io.Reader, magic uint32) (frame []byte, err error) {
 		return nil, fmt.Errorf("magic number %08x, want %08x", m, magic)
 	}
 	n := binary.LittleEndian.Uint32(h[4:])
-	if n > maxSkippable {
+	if uint64(n) > uint64(limit) {
 		return nil, fmt.Errorf("a head or tail of %d bytes", n)
 	}
 	frame = make([]byte, 8+int(n))

@@ -54,7 +54,7 @@ func (d *dirStore) Create(ctx context.Context, key string) (Writer, error) {
 		return nil, failed(ctx, op, key, err)
 	}
 	d.sweep(dir)
-	return &dirWriter{ctx: ctx, d: d, key: key, temp: temp, f: f}, nil
+	return &dirWriter{ctx: ctx, d: d, key: key, temp: temp, f: f, out: durable.NewWriter(f)}, nil
 }
 
 // createTemp creates a file in dir under a name that is never listed, and locks it for as long as it is open.
@@ -142,6 +142,7 @@ type dirWriter struct {
 	key  string
 	temp string   // empty once it is removed
 	f    *os.File // nil once committed or closed
+	out  *durable.Writer
 	err  error    // of the first Write that failed
 }
 
@@ -152,7 +153,7 @@ func (w *dirWriter) Write(p []byte) (n int, err error) {
 	for n < len(p) && w.err == nil {
 		var k int
 		if err = w.ctx.Err(); err == nil {
-			k, err = w.f.Write(p[n:min(len(p), n+chunk)])
+			k, err = w.out.Write(p[n:min(len(p), n+chunk)])
 		}
 		n += k
 		if err != nil {

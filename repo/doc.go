@@ -5,6 +5,6 @@
 // A program opens a store with [OpenDir] or [FromBucket], makes it a repository with [Init], and hands the [Repo] to
 // the other packages. The bytes are described in FORMAT.md beside this file.
 //
-// Objects come in two shapes: a stream ([Repo.Create], [Repo.OpenObject]) for what is read from end to end, and a pack
-// ([Repo.CreatePack], [Repo.OpenPack]) of frames that can be read one by one.
+// Objects come in two shapes: a stream ([Repo.Put], [Repo.OpenObject]) for what is read from end to end, and a pack
+// ([Repo.CreatePack], [Repo.ReadPack]) of frames that can be read one by one.
 package repo

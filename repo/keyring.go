@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -20,6 +21,9 @@ import (
 // keyIDSize is the size in bytes of a data key's id: the first half of the SHA-256 of its public half. An object put
 // in the place of a key is thereby noticed.
 const keyIDSize = 16
+
+// maxWrapped bounds a wrapped data key in bytes. A post-quantum recipient takes 4.2 KiB of it.
+const maxWrapped = 1 << 20
 
 // dataKey is what it takes to write.
 type dataKey struct {
@@ -70,15 +74,32 @@ func (k *keyring) writeKey(ctx context.Context) (dataKey, error) {
 	}
 	public, wrapped, err := k.cipher.NewKey()
 	if err != nil {
-		return dataKey{}, fmt.Errorf("repo: make a data key: %w", err)
+		return dataKey{}, fmt.Errorf("repo: %w", failed(ctx, "make", "a data key", err))
+	}
+	if len(wrapped) > maxWrapped {
+		return dataKey{}, fmt.Errorf("repo: a wrapped data key of %d bytes, at most %d are allowed: too many recipients", len(wrapped), maxWrapped)
 	}
 	d := dataKey{ID: keyID(public), Public: public, Recipients: k.cipher.Fingerprint()}
-	if err := writeSmall(ctx, k.store, keyKey(d.ID), wrapped); err != nil {
+	if err := k.put(ctx, d.ID, wrapped); err != nil {
 		return dataKey{}, err
 	}
 	k.remember(ctx, d)
 	k.current = &d
 	return d, nil
+}
+
+// put stores a wrapped key. Nobody else can have made its id; so when the name is taken, the answer to an earlier try
+// was lost on its way.
+func (k *keyring) put(ctx context.Context, id string, wrapped []byte) error {
+	err := writeSmall(ctx, k.store, keyKey(id), wrapped)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	have, rerr := readSmall(ctx, k.store, keyKey(id), maxWrapped)
+	if rerr == nil && bytes.Equal(have, wrapped) {
+		return nil
+	}
+	return failed(ctx, "store", keyKey(id), errors.Join(err, rerr))
 }
 
 // secret returns the secret half of a data key. Its errors never match fs.ErrNotExist: a missing key is no answer to
@@ -89,7 +110,7 @@ func (k *keyring) secret(ctx context.Context, id string) (string, error) {
 	if s, ok := k.secrets[id]; ok {
 		return s, nil
 	}
-	wrapped, err := readSmall(ctx, k.store, keyKey(id))
+	wrapped, err := readSmall(ctx, k.store, keyKey(id), maxWrapped)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", corrupt(keyKey(id), "the data key is missing: what it encrypts cannot be read")
 	}
@@ -97,8 +118,11 @@ func (k *keyring) secret(ctx context.Context, id string) (string, error) {
 		return "", err
 	}
 	public, secret, err := k.cipher.OpenKey(wrapped)
+	if errors.Is(err, fs.ErrInvalid) {
+		return "", corrupt(keyKey(id), "%w", err)
+	}
 	if err != nil {
-		return "", fmt.Errorf("repo: open data key %s: %w", keyKey(id), err)
+		return "", failed(ctx, "open data key", keyKey(id), err)
 	}
 	if keyID(public) != id {
 		return "", corrupt(keyKey(id), "it holds another key")

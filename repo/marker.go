@@ -23,18 +23,21 @@ type marker struct {
 
 // readMarker returns the marker; a store without one is ErrNoRepository.
 func readMarker(ctx context.Context, s Store) (marker, error) {
-	b, err := readSmall(ctx, s, markerKey)
+	b, err := readSmall(ctx, s, markerKey, maxRecord)
 	if errors.Is(err, fs.ErrNotExist) {
 		return marker{}, ErrNoRepository
 	}
 	if err != nil {
 		return marker{}, err
 	}
-	var m marker
 	// The format comes first: the rest, its checksum among it, may look otherwise in another one.
-	if err := json.Unmarshal(b, &m); err == nil && m.Format > Format {
-		return marker{}, &FormatError{Format: m.Format, Supported: Format}
+	var v struct {
+		Format int `json:"format"`
 	}
+	if err := json.Unmarshal(b, &v); err == nil && v.Format > Format {
+		return marker{}, &FormatError{Format: v.Format, Supported: Format}
+	}
+	var m marker
 	if err := OpenRecord(markerKey, b, &m); err != nil {
 		return marker{}, err
 	}

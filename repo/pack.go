@@ -77,10 +77,13 @@ func (r *Repo) CreatePack(ctx context.Context, key string) (*PackWriter, error) 
 	return &PackWriter{repo: r, s: s}, nil
 }
 
-// Append compresses raw, at most [FrameSize] bytes, and adds it as a frame.
+// Append compresses raw, 1 to [FrameSize] bytes, and adds it as a frame. A pack takes 8,192 frames at most; see Full.
 func (w *PackWriter) Append(raw []byte) error {
 	if len(raw) == 0 || len(raw) > FrameSize {
 		return fmt.Errorf("repo: a frame of %d bytes", len(raw))
+	}
+	if len(w.frames) == maxPackFrames {
+		return fmt.Errorf("repo: pack %s has %d frames already", w.s.key, maxPackFrames)
 	}
 	w.buf = w.repo.enc.EncodeAll(raw, w.buf[:0])
 	if err := w.s.write(w.buf); err != nil {
@@ -170,11 +173,12 @@ func (r *Repo) ReadPack(ctx context.Context, p Pack, f func(i int, raw []byte) e
 			return err
 		}
 	}
-	tail, err := readSkippable(u.sum, skippableTail)
+	table := packTable(p.Frames)
+	tail, err := readSkippable(u.sum, skippableTail, len(table)+sumSize)
 	if err != nil {
 		return u.fail(err)
 	}
-	if table := packTable(p.Frames); string(tail[8:max(8, len(tail)-sumSize)]) != string(table) {
+	if string(tail[8:max(8, len(tail)-sumSize)]) != string(table) {
 		return corrupt(p.Key, "its frame table is another")
 	}
 	return u.finish()

@@ -11,7 +11,7 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// maxRecord bounds small objects, records and wrapped keys, in bytes.
+// maxRecord bounds a record in bytes.
 const maxRecord = 64 << 10
 
 // CreateRecord creates a record: a small object of JSON with a checksum, which is never encrypted, so that a host that
@@ -23,7 +23,7 @@ func (r *Repo) CreateRecord(ctx context.Context, key string, v any) error {
 // ReadRecord reads a record into v. A missing one is an error matching fs.ErrNotExist. Nothing secret belongs in a
 // record, and whoever can write to the store can write records: what they say is not to be trusted with secrets.
 func (r *Repo) ReadRecord(ctx context.Context, key string, v any) error {
-	b, err := readSmall(ctx, r.store, key)
+	b, err := readSmall(ctx, r.store, key, maxRecord)
 	if err != nil {
 		return err
 	}
@@ -38,15 +38,22 @@ func createRecord(ctx context.Context, s Store, key string, v any) error {
 	return writeSmall(ctx, s, key, b)
 }
 
-// SealRecord encodes v, a struct with members, as a line of JSON whose last member is a checksum over the key of the
-// object it stands in and all before it.
+// SealRecord encodes v, a struct with members, as a line of JSON of at most 64 KiB, whose last member is a checksum over
+// the key of the object it stands in and all before it.
 func SealRecord(key string, v any) ([]byte, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
 	}
+	if len(b) < len(`{"":0}`) || b[0] != '{' {
+		return nil, fmt.Errorf("%T is not a JSON object with members", v)
+	}
 	b = b[:len(b)-1] // the closing brace
-	return fmt.Appendf(b, ",\"sum\":%q}\n", jsonSum(key, b)), nil
+	b = fmt.Appendf(b, ",\"sum\":%q}\n", jsonSum(key, b))
+	if len(b) > maxRecord {
+		return nil, fmt.Errorf("a record of %d bytes, at most %d are allowed", len(b), maxRecord)
+	}
+	return b, nil
 }
 
 // OpenRecord is the reverse of [SealRecord] for the object under key. What does not match is a *[CorruptError].
@@ -71,19 +78,19 @@ func jsonSum(key string, b []byte) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// readSmall reads a whole small object.
-func readSmall(ctx context.Context, s Store, key string) ([]byte, error) {
+// readSmall reads a whole small object of at most limit bytes.
+func readSmall(ctx context.Context, s Store, key string, limit int) ([]byte, error) {
 	body, err := s.Open(ctx, key, 0, -1)
 	if err != nil {
 		return nil, fmt.Errorf("repo: read %s: %w", key, err)
 	}
 	defer body.Close()
-	b, err := io.ReadAll(io.LimitReader(body, maxRecord+1))
+	b, err := io.ReadAll(io.LimitReader(body, int64(limit)+1))
 	if err != nil {
 		return nil, fmt.Errorf("repo: read %s: %w", key, err)
 	}
-	if len(b) > maxRecord {
-		return nil, corrupt(key, "larger than %d bytes", maxRecord)
+	if len(b) > limit {
+		return nil, corrupt(key, "larger than %d bytes", limit)
 	}
 	return b, nil
 }

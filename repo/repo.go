@@ -113,6 +113,11 @@ func (r *Repo) Now() time.Time { return r.now() }
 // permitted, as with append-only credentials, it leaves its small object behind.
 func Probe(ctx context.Context, s Store) error {
 	key := "probe/" + rand.Text()
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		_ = s.Delete(ctx, key)
+	}()
 	first, second := []byte("first "+key), []byte("second "+key)
 	if err := writeSmall(ctx, s, key, first); err != nil {
 		return err
@@ -122,17 +127,15 @@ func Probe(ctx context.Context, s Store) error {
 		return err
 	}
 	if err == nil {
-		_ = s.Delete(ctx, key)
 		return ErrUnsafeStore
 	}
-	got, err := readSmall(ctx, s, key)
+	got, err := readSmall(ctx, s, key, maxRecord)
 	if err != nil {
 		return err
 	}
 	if !bytes.Equal(got, first) {
 		return ErrUnsafeStore
 	}
-	_ = s.Delete(ctx, key)
 	return nil
 }
 

@@ -3,16 +3,13 @@ package repo
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/zeebo/xxh3"
 )
-
-// sumSize is the size in bytes of an XXH3-128 checksum in canonical (big-endian) form.
-const sumSize = 16
 
 // sealer writes one object: head, frames, tail, through the cipher into the store. The tail ends with a checksum over
 // every byte before it.
@@ -23,6 +20,7 @@ type sealer struct {
 	enc   io.WriteCloser // the cipher, or nil
 	sum   *xxh3.Hasher128
 	total int64 // bytes of plaintext written
+	err   error // that a write failed with; then nothing can be committed
 }
 
 // seal starts an object and writes its head.
@@ -43,8 +41,8 @@ func (r *Repo) seal(ctx context.Context, key string, label []byte) (*sealer, err
 	}
 	s := &sealer{key: key, dst: dst, out: dst, sum: xxh3.New128()}
 	if r.keys != nil {
-		id, _ := hex.DecodeString(d.ID)
-		if s.enc, err = r.keys.cipher.Encrypt(dst, d.Public, append(id, label...)); err != nil {
+		f := front{id: d.ID, label: label}.bytes(key)
+		if s.enc, err = r.keys.cipher.Encrypt(dst, d.Public, f); err != nil {
 			return nil, errors.Join(fmt.Errorf("repo: encrypt %s: %w", key, err), dst.Close())
 		}
 		s.out = s.enc
@@ -56,12 +54,15 @@ func (r *Repo) seal(ctx context.Context, key string, label []byte) (*sealer, err
 }
 
 func (s *sealer) write(b []byte) error {
+	if s.err != nil {
+		return s.err
+	}
 	_, _ = s.sum.Write(b)
 	s.total += int64(len(b))
 	if _, err := s.out.Write(b); err != nil {
-		return fmt.Errorf("repo: write %s: %w", s.key, err)
+		s.err = fmt.Errorf("repo: write %s: %w", s.key, err)
 	}
-	return nil
+	return s.err
 }
 
 // commit writes the tail with data in it, and commits.
@@ -89,49 +90,57 @@ func (s *sealer) Close() error { return s.dst.Close() }
 
 // unsealer reads the plaintext of one object and keeps the sum of it.
 type unsealer struct {
-	key   string
-	body  io.ReadCloser
-	watch *watch
-	sum   *tailSum
-	head  head
+	key    string
+	cancel context.CancelFunc
+	body   io.ReadCloser
+	watch  *watch
+	sum    *tailSum
+	head   head
 }
 
-// unseal opens an object and reads its head. A missing object matches fs.ErrNotExist; nothing else does.
+// unseal opens the first n bytes of an object, all of it when n < 0, and reads its head. A missing object matches
+// fs.ErrNotExist; nothing else does.
 func (r *Repo) unseal(ctx context.Context, key string, n int64) (*unsealer, error) {
+	ctx, cancel := context.WithCancel(ctx)
 	body, err := r.store.Open(ctx, key, 0, n)
 	if err != nil {
+		cancel()
 		return nil, fmt.Errorf("repo: open %s: %w", key, err)
 	}
-	u := &unsealer{key: key, body: body, watch: &watch{r: body}}
+	u := &unsealer{key: key, cancel: cancel, body: body, watch: &watch{r: body}}
 	if err := u.begin(ctx, r.keys); err != nil {
-		return nil, errors.Join(err, body.Close())
+		_ = u.Close()
+		return nil, err
 	}
 	return u, nil
 }
 
 func (u *unsealer) begin(ctx context.Context, keys *keyring) error {
 	plain := io.Reader(u.watch)
+	var f front
 	if keys != nil {
-		front, err := io.ReadAll(io.LimitReader(u.watch, frontSize))
+		first, err := io.ReadAll(io.LimitReader(u.watch, frontSize))
 		if err != nil {
 			return u.fail(err)
 		}
-		id, _, err := splitFront(keys.cipher, front)
-		if err != nil {
+		if f, err = readFront(keys.cipher, u.key, first); err != nil {
 			return u.fail(err)
 		}
-		secret, err := keys.secret(ctx, id)
+		secret, err := keys.secret(ctx, f.id)
 		if err != nil {
 			return fmt.Errorf("repo: open %s: %w", u.key, err)
 		}
-		if plain, err = keys.cipher.Decrypt(io.MultiReader(bytes.NewReader(front), u.watch), secret); err != nil {
+		if plain, err = keys.cipher.Decrypt(io.MultiReader(bytes.NewReader(first), u.watch), secret); err != nil {
 			return u.fail(err)
 		}
 	}
 	u.sum = newTailSum(plain)
 	var err error
-	if u.head, _, err = readHead(u.sum, u.key); err != nil {
+	if u.head, err = readHead(u.sum, u.key); err != nil {
 		return u.fail(err)
+	}
+	if keys != nil && !bytes.Equal(f.label, u.head.label) {
+		return corrupt(u.key, "its label in the clear is another")
 	}
 	return nil
 }
@@ -149,39 +158,41 @@ func (u *unsealer) finish() error {
 
 // fail tells a failure to read from bytes that are wrong.
 func (u *unsealer) fail(err error) error {
-	if u.watch.err != nil {
-		return fmt.Errorf("repo: read %s: %w", u.key, u.watch.err)
+	if failed := u.watch.failed(); failed != nil {
+		return fmt.Errorf("repo: read %s: %w", u.key, failed)
 	}
 	return corrupt(u.key, "%w", err)
 }
 
-func (u *unsealer) Close() error { return u.body.Close() }
-
-// frontSize is how much of an encrypted object is looked at for its header: a post-quantum stanza takes 1.6 KiB.
-const frontSize = 8 << 10
-
-// splitFront finds the id of the data key, and the label, in the first bytes of an encrypted object.
-func splitFront(c Cipher, front []byte) (id string, label []byte, err error) {
-	h, err := c.Head(bytes.NewReader(front))
-	if err != nil {
-		return "", nil, err
-	}
-	if len(h) < keyIDSize || len(h) > keyIDSize+maxLabel {
-		return "", nil, errors.New("malformed head of an encrypted object")
-	}
-	return hex.EncodeToString(h[:keyIDSize]), h[keyIDSize:], nil
+// Close releases the object; a read that goes on meanwhile fails.
+func (u *unsealer) Close() error {
+	u.cancel()
+	return u.body.Close()
 }
 
-// watch remembers the first error of reading the store, so that it is not taken for corruption.
+// watch remembers the first error of reading the store, so that it is not taken for corruption. A decoder may read
+// ahead while its reader already asks.
 type watch struct {
-	r   io.Reader
+	r io.Reader
+
+	mu  sync.Mutex
 	err error
+}
+
+func (w *watch) failed() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
 }
 
 func (w *watch) Read(p []byte) (int, error) {
 	n, err := w.r.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) && w.err == nil {
-		w.err = err
+	if err != nil && !errors.Is(err, io.EOF) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.err == nil {
+			w.err = err
+		}
 	}
 	return n, err
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/zstd"
-	"golang.org/x/sync/errgroup"
 )
 
 // PutOptions are the options of [Repo.Put]; nil is their zero value.
@@ -17,23 +16,35 @@ type PutOptions struct {
 	Label func() ([]byte, error)
 }
 
-// queued is how many frames of a stream may wait to be written, which bounds Put's memory to about twice as many MiB.
+// queued is how many compressed frames of a stream may wait to be written: a WAL segment of the usual size, whose label
+// takes as long to compute as its frames to compress.
 const queued = 16
 
 // Put creates the object key with the content that write writes. The content is compressed, encrypted in an encrypted
 // repository, and visible, whole and durable, once Put returns nil; when write or anything else fails nothing is left.
 // A taken key is an error matching fs.ErrExist, maybe after the content was read.
+//
+// It takes up to a MiB of memory for each processor and 16 MiB besides; less when the content is small, or the store as
+// fast as the compression.
 func (r *Repo) Put(ctx context.Context, key string, o *PutOptions, write func(io.Writer) error) (Info, error) {
 	if o == nil {
 		o = &PutOptions{}
 	}
 	// The store's writer lives as long as Put, so it gets Put's context and not the group's, which Wait cancels.
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	g, gctx := errgroup.WithContext(ctx)
-	frames := make(chan chan []byte, queued)
+	f := newFramer(ctx, r.enc)
 	var s *sealer
-	g.Go(func() (err error) {
+	var complete bool
+	// This also runs when write panics: nothing goes on, and nothing is committed.
+	defer func() {
+		cancel()
+		f.end()
+		_ = f.group.Wait()
+		if s != nil {
+			_ = s.Close()
+		}
+	}()
+	f.group.Go(func() (err error) {
 		var label []byte
 		if o.Label != nil {
 			if label, err = o.Label(); err != nil {
@@ -43,73 +54,25 @@ func (r *Repo) Put(ctx context.Context, key string, o *PutOptions, write func(io
 		if s, err = r.seal(ctx, key, label); err != nil {
 			return err
 		}
-		for f := range frames {
-			if err := s.write(<-f); err != nil {
-				return err
-			}
-		}
-		return gctx.Err()
+		err = f.drain(s.write)
+		complete = err == nil
+		return err
 	})
-	g.Go(func() error {
-		defer close(frames)
-		w := &framer{ctx: gctx, group: g, enc: r.enc, frames: frames}
-		if err := write(w); err != nil {
-			return err
-		}
-		return w.flush()
-	})
-	err := g.Wait()
-	if s != nil {
-		defer s.Close()
+	err := write(f)
+	if err == nil {
+		err = f.flush()
 	}
 	if err != nil {
+		f.group.Go(func() error { return err }) // which is the group's, unless something has failed before
+	}
+	f.end()
+	if err := f.group.Wait(); err != nil {
 		return Info{}, err
 	}
+	if !complete {
+		return Info{}, fmt.Errorf("repo: write %s: its label was not made", key)
+	}
 	return s.commit(nil)
-}
-
-// framer cuts what is written to it into frames and has them compressed beside each other.
-type framer struct {
-	ctx    context.Context
-	group  *errgroup.Group
-	enc    *zstd.Encoder
-	frames chan<- chan []byte
-	buf    []byte
-}
-
-func (f *framer) Write(p []byte) (n int, err error) {
-	for len(p) > 0 {
-		if f.buf == nil {
-			f.buf = make([]byte, 0, FrameSize)
-		}
-		k := min(len(p), cap(f.buf)-len(f.buf))
-		f.buf = append(f.buf, p[:k]...)
-		p, n = p[k:], n+k
-		if len(f.buf) == cap(f.buf) {
-			if err := f.flush(); err != nil {
-				return n, err
-			}
-		}
-	}
-	return n, nil
-}
-
-func (f *framer) flush() error {
-	if len(f.buf) == 0 {
-		return nil
-	}
-	raw, done := f.buf, make(chan []byte, 1)
-	f.buf = nil
-	select {
-	case f.frames <- done:
-	case <-f.ctx.Done():
-		return f.ctx.Err()
-	}
-	f.group.Go(func() error {
-		done <- f.enc.EncodeAll(raw, nil)
-		return nil
-	})
-	return nil
 }
 
 // Object reads the content of an object written by [Repo.Put]. It is used by one goroutine at a time.
@@ -167,12 +130,14 @@ func (o *Object) Read(p []byte) (int, error) {
 
 // Close releases the object.
 func (o *Object) Close() error {
+	o.u.cancel() // or the decoder, which reads ahead, might wait for a store that does not answer
 	o.dec.Close()
 	return o.u.Close()
 }
 
-// Label reads the label of an object without reading the rest, and without a key in an encrypted repository; there it
-// is not authenticated before the object itself is read. A missing object is an error matching fs.ErrNotExist.
+// Label reads the label of an object without reading the rest, and without a key in an encrypted repository. Damage is
+// noticed, as a *[CorruptError]; but not forgery before the object itself is read. A missing object is an error matching
+// fs.ErrNotExist.
 func (r *Repo) Label(ctx context.Context, key string) ([]byte, error) {
 	body, err := r.store.Open(ctx, key, 0, frontSize)
 	if err != nil {
@@ -186,13 +151,13 @@ func (r *Repo) Label(ctx context.Context, key string) ([]byte, error) {
 		}
 		return u.head.label, nil
 	}
-	front, err := io.ReadAll(body)
+	first, err := io.ReadAll(body)
 	if err != nil {
 		return nil, fmt.Errorf("repo: read %s: %w", key, err)
 	}
-	_, label, err := splitFront(r.keys.cipher, front)
+	f, err := readFront(r.keys.cipher, key, first)
 	if err != nil {
 		return nil, corrupt(key, "%w", err)
 	}
-	return label, nil
+	return f.label, nil
 }

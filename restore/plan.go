@@ -16,7 +16,8 @@ type PlanOptions struct {
 	// Backup forces one backup. The default picks the newest that can lead to the target.
 	Backup backup.ID
 
-	// Timeline is where to end: a number, or Current for the timeline of the backup. The default, 0, is the newest.
+	// Timeline is where to end: a number, or Current for the timeline of the backup. The default, 0, is the newest that
+	// a backup or archived WAL is of; for Immediate, that of the backup.
 	Timeline wal.Timeline
 }
 
@@ -106,8 +107,9 @@ func NewPlan(all []*backup.Summary, c wal.Coverage, t Target, o *PlanOptions) (*
 	if err := t.check(); err != nil {
 		return nil, err
 	}
-	p := &planner{coverage: c, target: t, options: *o, newest: newestTimeline(all, c)}
-	candidates, err := p.candidates(all)
+	all = ofCluster(all, c)
+	p := &planner{backups: all, coverage: c, target: t, options: *o, newest: newestTimeline(all, c)}
+	candidates, err := p.candidates()
 	if err != nil {
 		return nil, err
 	}
@@ -119,58 +121,76 @@ func NewPlan(all []*backup.Summary, c wal.Coverage, t Target, o *PlanOptions) (*
 		}
 		if first == nil {
 			first = err // the most likely candidate's is the one to tell
+		} else if first.Before == nil {
+			first.Before = err.Before // which takes an older backup
 		}
 	}
 	return nil, first
 }
 
 type planner struct {
+	backups  []*backup.Summary // of the archive's cluster
 	coverage wal.Coverage
 	target   Target
 	options  PlanOptions
 	newest   wal.Timeline
+	after    *Point // the first after the target that a backup alone leads to
 }
 
-// newestTimeline is the highest number that any backup or segment has.
+// ofCluster returns the backups of the cluster that the archive is of.
+func ofCluster(all []*backup.Summary, c wal.Coverage) []*backup.Summary {
+	if c.System.ID == 0 {
+		return all
+	}
+	var ours []*backup.Summary
+	for _, b := range all {
+		if b.SystemID == c.System.ID {
+			ours = append(ours, b)
+		}
+	}
+	return ours
+}
+
+// newestTimeline is the highest number that any backup or segment has. Of a timeline that is known by its history only
+// there is nothing to recover yet.
 func newestTimeline(all []*backup.Summary, c wal.Coverage) (newest wal.Timeline) {
 	for _, b := range all {
 		newest = max(newest, b.Timeline)
 	}
 	for _, t := range c.Timelines {
-		newest = max(newest, t.Timeline)
+		if len(t.Ranges) > 0 {
+			newest = max(newest, t.Timeline)
+		}
 	}
 	return newest
 }
 
 // candidates returns the backups that ended before the target, most preferable first.
-func (p *planner) candidates(all []*backup.Summary) ([]*backup.Summary, error) {
-	unreachable := func(reason string, after *Point) error {
-		return &UnreachableError{Target: p.target, Reason: reason, After: after}
-	}
+func (p *planner) candidates() ([]*backup.Summary, error) {
 	var fit []*backup.Summary
-	var after *Point
 	known := false
-	for _, b := range all {
-		if p.options.Backup != "" && b.ID != p.options.Backup || p.coverage.System.ID != 0 && b.SystemID != p.coverage.System.ID {
+	for _, b := range p.backups {
+		if p.options.Backup != "" && b.ID != p.options.Backup {
 			continue
 		}
 		known = true
 		if p.startsBefore(b) {
 			fit = append(fit, b)
-		} else if after == nil || b.StopLSN < after.LSN {
-			after = &Point{Time: b.StoppedAt, LSN: b.StopLSN}
+		} else if last, ok := p.coverage.From(b.FirstSegment()); ok && last.Number >= b.LastSegment().Number &&
+			(p.after == nil || b.StopLSN < p.after.LSN) {
+			p.after = &Point{Time: b.StoppedAt, LSN: b.StopLSN}
 		}
 	}
 	switch {
 	case len(fit) > 0:
 	case p.options.Backup != "" && !known:
-		return nil, unreachable(fmt.Sprintf("there is no backup %s", p.options.Backup), nil)
+		return nil, p.unreachable(fmt.Sprintf("there is no backup %s", p.options.Backup), nil, nil)
 	case !known:
-		return nil, unreachable("there is no backup", nil)
+		return nil, p.unreachable("there is no backup", nil, nil)
 	case p.options.Backup != "":
-		return nil, unreachable(fmt.Sprintf("backup %s ended after the target", p.options.Backup), after)
+		return nil, p.unreachable(fmt.Sprintf("backup %s ended after the target", p.options.Backup), nil, nil)
 	default:
-		return nil, unreachable("every backup ended after the target", after)
+		return nil, p.unreachable("every backup ended after the target", nil, nil)
 	}
 	slices.SortStableFunc(fit, func(a, b *backup.Summary) int {
 		newestFirst := cmp.Or(b.StoppedAt.Compare(a.StoppedAt), cmp.Compare(b.ID, a.ID))
@@ -197,12 +217,11 @@ func (p *planner) startsBefore(b *backup.Summary) bool {
 // from plans a restore of one backup.
 func (p *planner) from(b *backup.Summary) (*Plan, *UnreachableError) {
 	end := p.newest
-	switch p.options.Timeline {
-	case 0:
-	case Current:
+	switch t := p.options.Timeline; {
+	case t == Current, t == 0 && p.target.Kind == KindImmediate:
 		end = b.Timeline
-	default:
-		end = p.options.Timeline
+	case t != 0:
+		end = t
 	}
 	plan := &Plan{Backup: b, Target: p.target, Timeline: end, RestoreBytes: b.ClusterBytes}
 	h, ok := p.coverage.History(end)
@@ -238,40 +257,44 @@ func (p *planner) from(b *backup.Summary) (*Plan, *UnreachableError) {
 
 // walk follows a history from the plan's backup on, and enters the WAL that recovery will read.
 func (p *planner) walk(plan *Plan, h wal.History) *UnreachableError {
-	b := plan.Backup
-	at := b.FirstSegment()
+	at := plan.Backup.FirstSegment()
 	for {
-		// The segment in which a timeline branched off is read from the new one, which begins with a copy.
-		var until *wal.Segment
-		next := h.Timeline
-		for _, f := range h.Forks {
-			if f.Timeline == at.Timeline {
-				s := wal.SegmentAt(at.Timeline, f.At, at.Size)
-				until = &s
-				next = h.At(f.At)
-			}
-		}
+		until, next := leaves(h, at)
 		if until == nil || at.Number < until.Number {
 			last, ok := p.coverage.From(at)
 			if !ok {
-				if !plan.consistent() {
-					return p.gap(plan, at)
-				}
-				return p.end(plan, at)
+				return p.stop(plan, h, at)
 			}
 			if until != nil && last.Number >= until.Number {
 				last = until.Prev()
 			}
 			plan.WAL = append(plan.WAL, wal.Range{First: at, Last: last})
 			if until == nil || last.Next().Number < until.Number {
-				if !plan.consistent() {
-					return p.gap(plan, last.Next())
-				}
-				return p.end(plan, last.Next())
+				return p.stop(plan, h, last.Next())
 			}
 		}
 		at = until.On(next)
 	}
+}
+
+// leaves returns the segment in which a history leaves the timeline of s, or nil when it ends there. That segment is
+// read from the next timeline, which begins with a copy.
+func leaves(h wal.History, s wal.Segment) (until *wal.Segment, next wal.Timeline) {
+	for _, f := range h.Forks {
+		if f.Timeline == s.Timeline {
+			in := wal.SegmentAt(s.Timeline, f.At, s.Size)
+			return &in, h.At(f.At)
+		}
+	}
+	return nil, h.Timeline
+}
+
+// stop decides what it means that a segment is missing on the way.
+func (p *planner) stop(plan *Plan, h wal.History, missing wal.Segment) *UnreachableError {
+	if !plan.consistent() {
+		return p.gap(plan, h, missing)
+	}
+	return p.end(plan, h, missing)
 }
 
 // consistent tells whether the plan's WAL goes as far as its backup needs.
@@ -280,34 +303,51 @@ func (p *Plan) consistent() bool {
 }
 
 // gap is why a backup cannot become consistent.
-func (p *planner) gap(plan *Plan, missing wal.Segment) *UnreachableError {
+func (p *planner) gap(plan *Plan, h wal.History, missing wal.Segment) *UnreachableError {
+	lacking, _ := p.missing(h, missing)
 	return p.unreachable(fmt.Sprintf("backup %s needs WAL up to %s, and segment %s is not archived",
-		plan.Backup.ID, plan.Backup.StopLSN, missing), []wal.Range{p.missing(missing)}, nil)
+		plan.Backup.ID, plan.Backup.StopLSN, missing), lacking, nil)
 }
 
 // end decides whether the target lies before the first segment that is missing.
-func (p *planner) end(plan *Plan, missing wal.Segment) *UnreachableError {
+func (p *planner) end(plan *Plan, h wal.History, missing wal.Segment) *UnreachableError {
 	before := &Point{LSN: missing.Start()}
+	lacking, beyond := p.missing(h, missing)
 	switch p.target.Kind {
 	case KindImmediate:
 		// No more than this is needed.
 		plan.trim(plan.Backup.LastSegment().Number)
+		return nil
 	case KindLSN:
 		if p.target.LSN >= missing.Start() {
-			return p.unreachable(fmt.Sprintf("the WAL ends before it: segment %s is not archived", missing),
-				[]wal.Range{p.missing(missing)}, before)
+			return p.unreachable(fmt.Sprintf("the WAL ends before it: segment %s is not archived", missing), lacking, before)
 		}
 		// PostgreSQL has to see the record after an exclusive target, and the end of an inclusive one.
 		plan.trim(uint64(p.target.LSN)/uint64(missing.Size) + 1)
+		return nil
 	case KindLatest:
-		if p.beyond(missing) {
-			return p.unreachable(fmt.Sprintf("segment %s is missing, and there are later ones", missing),
-				[]wal.Range{p.missing(missing)}, before)
+		if beyond {
+			return p.unreachable(fmt.Sprintf("segment %s is missing, and there are later ones", missing), lacking, before)
 		}
-	default:
-		if p.beyond(missing) {
-			plan.Warnings = append(plan.Warnings, fmt.Sprintf(
-				"segment %s is missing: a target after %s cannot be reached", missing, missing.Start()))
+	case KindTime:
+		if b := p.later(h, missing); b != nil {
+			return p.unreachable(fmt.Sprintf("segment %s is missing, and backup %s, which ended before the target, is later than that",
+				missing, b.ID), lacking, before)
+		}
+	}
+	if beyond {
+		plan.Warnings = append(plan.Warnings, fmt.Sprintf(
+			"segment %s is missing: a target after %s cannot be reached", missing, missing.Start()))
+	}
+	return nil
+}
+
+// later returns a backup on the way that proves a target time to be after a missing segment.
+func (p *planner) later(h wal.History, missing wal.Segment) *backup.Summary {
+	for _, b := range p.backups {
+		left, ok := h.Until(b.Timeline)
+		if ok && (left == 0 || b.StopLSN <= left) && b.StopLSN > missing.Start() && b.StoppedAt.Before(p.target.Time) {
+			return b
 		}
 	}
 	return nil
@@ -324,32 +364,52 @@ func (p *Plan) trim(last uint64) {
 	}
 }
 
-// beyond tells whether segments are held after a missing one on its timeline.
-func (p *planner) beyond(missing wal.Segment) bool {
-	t := p.coverage.Timeline(missing.Timeline)
-	return t != nil && len(t.Ranges) > 0 && t.Ranges[len(t.Ranges)-1].Last.Number > missing.Number
+// missing returns the runs of segments on the way that are missing, from the first such segment to the next that is
+// held, and whether there is one. Without one, only the first segment counts as missing.
+func (p *planner) missing(h wal.History, first wal.Segment) (lacking []wal.Range, beyond bool) {
+	for at := first; ; {
+		until, next := leaves(h, at)
+		if held, ok := p.nextHeld(at); ok && (until == nil || held.Number < until.Number) {
+			if held.Number > at.Number {
+				lacking = append(lacking, wal.Range{First: at, Last: held.Prev()})
+			}
+			return lacking, true
+		}
+		if until == nil {
+			return []wal.Range{{First: first, Last: first}}, false
+		}
+		if at.Number < until.Number {
+			lacking = append(lacking, wal.Range{First: at, Last: until.Prev()})
+			at = *until
+		}
+		at = at.On(next)
+	}
 }
 
-// missing is the gap that begins with a segment.
-func (p *planner) missing(first wal.Segment) wal.Range {
-	gap := wal.Range{First: first, Last: first}
-	if t := p.coverage.Timeline(first.Timeline); t != nil {
+// nextHeld returns the first segment that is held of a timeline, from a segment on.
+func (p *planner) nextHeld(from wal.Segment) (wal.Segment, bool) {
+	if t := p.coverage.Timeline(from.Timeline); t != nil {
 		for _, r := range t.Ranges {
-			if r.First.Number > first.Number {
-				gap.Last = r.First.Prev()
-				break
+			if r.Last.Number >= from.Number {
+				return wal.Segment{Timeline: from.Timeline, Number: max(r.First.Number, from.Number), Size: from.Size}, true
 			}
 		}
 	}
-	return gap
+	return wal.Segment{}, false
 }
 
 func (p *planner) unreachable(reason string, missing []wal.Range, before *Point) *UnreachableError {
-	return &UnreachableError{Target: p.target, Reason: reason, Missing: missing, Before: before}
+	return &UnreachableError{Target: p.target, Reason: reason, Missing: missing, Before: before, After: p.after}
 }
 
 // warn tells what cannot be known yet.
 func (p *planner) warn(plan *Plan) {
+	for _, t := range p.coverage.Timelines {
+		if p.options.Timeline == 0 && t.Timeline > p.newest {
+			plan.Warnings = append(plan.Warnings, fmt.Sprintf(
+				"timeline %d has begun, but none of its WAL is archived: recovery ends on timeline %d", t.Timeline, plan.Timeline))
+		}
+	}
 	switch p.target.Kind {
 	case KindTime:
 		plan.Warnings = append(plan.Warnings,

@@ -14,21 +14,15 @@ type planJSON struct {
 	Backup       backup.ID    `json:"backup,omitempty"`
 	Target       Target       `json:"target"`
 	Timeline     wal.Timeline `json:"timeline,omitempty"`
-	WAL          []rangeJSON  `json:"wal"`
+	WAL          []wal.Range  `json:"wal"`
 	WALBytes     int64        `json:"wal_bytes"`
 	RestoreBytes int64        `json:"restore_bytes"`
 	Requests     int          `json:"requests"`
 	Reachable    bool         `json:"reachable"`
 	Reason       string       `json:"reason,omitempty"`
-	Missing      []rangeJSON  `json:"missing,omitempty"`
+	Missing      []wal.Range  `json:"missing,omitempty"`
 	Nearest      nearestJSON  `json:"nearest"`
 	Warnings     []string     `json:"warnings"`
-}
-
-type rangeJSON struct {
-	Timeline wal.Timeline `json:"timeline"`
-	From     string       `json:"from"` // segment
-	To       string       `json:"to"`   // segment, in the range
 }
 
 type nearestJSON struct {
@@ -36,28 +30,34 @@ type nearestJSON struct {
 	After  *Point `json:"after"`
 }
 
-func rangesJSON(rs []wal.Range) []rangeJSON {
-	out := make([]rangeJSON, 0, len(rs))
-	for _, r := range rs {
-		out = append(out, rangeJSON{Timeline: r.First.Timeline, From: r.First.Name(), To: r.Last.Name()})
-	}
-	return out
-}
-
 // MarshalJSON implements json.Marshaler.
-func (p *Plan) MarshalJSON() ([]byte, error) {
-	return json.Marshal(planJSON{
-		Backup: p.Backup.ID, Target: p.Target, Timeline: p.Timeline, WAL: rangesJSON(p.WAL), WALBytes: p.WALBytes,
+func (p *Plan) MarshalJSON() ([]byte, error) { return json.Marshal(p.json()) }
+
+func (p *Plan) json() planJSON {
+	return planJSON{
+		Backup: p.Backup.ID, Target: p.Target, Timeline: p.Timeline, WAL: append([]wal.Range{}, p.WAL...), WALBytes: p.WALBytes,
 		RestoreBytes: p.RestoreBytes, Requests: p.Requests, Reachable: true, Warnings: append([]string{}, p.Warnings...),
-	})
+	}
 }
 
 // MarshalJSON implements json.Marshaler: it has the same members as a plan's.
 func (e *UnreachableError) MarshalJSON() ([]byte, error) {
 	return json.Marshal(planJSON{
-		Target: e.Target, WAL: rangesJSON(nil), Reason: e.Reason, Missing: rangesJSON(e.Missing),
+		Target: e.Target, WAL: []wal.Range{}, Reason: e.Reason, Missing: e.Missing,
 		Nearest: nearestJSON{Before: e.Before, After: e.After}, Warnings: []string{},
 	})
+}
+
+// MarshalJSON implements json.Marshaler: the members of the plan, and what became of it.
+func (r *Result) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		planJSON
+		Directory     string  `json:"directory"`
+		RestoredBytes int64   `json:"restored_bytes"`
+		ReusedBytes   int64   `json:"reused_bytes"`
+		Segments      int     `json:"segments"`
+		Took          float64 `json:"duration_seconds"`
+	}{r.Plan.json(), r.Directory, r.RestoredBytes, 0, r.Segments, r.Took.Seconds()})
 }
 
 // String describes the plan in a few lines.

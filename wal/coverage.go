@@ -144,7 +144,7 @@ func (t *TimelineCoverage) add(s Segment, size int64) {
 func (a *Archive) history(ctx context.Context, sys System, n Name) (History, error) {
 	obj, err := a.repo.OpenObject(ctx, sys.key(n))
 	if err != nil {
-		return History{}, fmt.Errorf("wal: read %s: %w", n, err)
+		return History{}, notMissing(fmt.Errorf("wal: read %s: %w", n, err)) // it was listed a moment ago
 	}
 	defer obj.Close()
 	text, err := io.ReadAll(io.LimitReader(obj, maxHistory+1))

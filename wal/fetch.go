@@ -3,7 +3,6 @@ package wal
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -71,16 +70,17 @@ func (a *Archive) open(ctx context.Context, name string) (*archived, error) {
 	return &archived{name: n, system: sys, obj: obj}, nil
 }
 
-// copyTo copies the content and checks that it is what its name and its label say.
+// copyTo copies the content and checks that it is what its name says. That it is what was pushed, repo has made sure
+// of when it comes to the end: the checksum over all stored bytes, and those of the frames' content, take a fraction of
+// the time that computing the label's SHA-256 once more would.
 func (f *archived) copyTo(w io.Writer) error {
 	n, sys := f.name, f.system
-	sum := sha256.New()
 	var first headBuffer
 	limit := int64(sys.SegmentSize)
 	if n.Kind == KindHistory || n.Kind == KindBackup {
 		limit = maxHistory
 	}
-	got, err := io.Copy(io.MultiWriter(w, sum, &first), io.LimitReader(f.obj, limit+1))
+	got, err := io.CopyBuffer(io.MultiWriter(w, &first), io.LimitReader(f.obj, limit+1), make([]byte, 1<<20))
 	if err != nil {
 		return err
 	}
@@ -89,9 +89,6 @@ func (f *archived) copyTo(w io.Writer) error {
 	}
 	if got > limit {
 		return wrong("more than %d bytes", limit)
-	}
-	if !bytes.Equal(sum.Sum(nil), f.obj.Label()) {
-		return wrong("its digest does not match")
 	}
 	if n.Kind == KindHistory || n.Kind == KindBackup {
 		return nil

@@ -55,7 +55,7 @@ func ParseHistory(t Timeline, content []byte) (History, error) {
 			return fail(line, "the timeline is not a number")
 		}
 		at, err := ParseLSN(f[1])
-		if err != nil {
+		if err != nil || at == 0 {
 			return fail(line, "the position is not an LSN")
 		}
 		if Timeline(id) <= parent {

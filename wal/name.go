@@ -41,9 +41,10 @@ func ParseName(name string) (Name, error) {
 	bad := func(reason string) (Name, error) { return Name{}, &NameError{Name: name, Reason: reason} }
 	if base, ok := strings.CutSuffix(name, ".history"); ok {
 		t, err := ParseTimeline(base)
-		if err != nil || t == 1 {
-			return bad("a history is named by a timeline after the first")
+		if err != nil {
+			return bad("a history is named by a timeline")
 		}
+		// The first has none, but recovery asks for it all the same (writeTimeLineHistory of timeline.c).
 		return Name{Kind: KindHistory, Timeline: t, text: name}, nil
 	}
 	base, suffix, dotted := strings.Cut(name, ".")

@@ -31,17 +31,21 @@ func (a *Archive) Push(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("wal: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
+	// Asked before it is opened, which for a named pipe would wait.
+	info, err := os.Stat(path)
 	if err != nil {
 		return fmt.Errorf("wal: %w", err)
 	}
 	if !info.Mode().IsRegular() {
 		return &SegmentError{Name: n.String(), Err: errors.New("not a regular file")}
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("wal: %w", err)
+	}
+	defer f.Close()
+	if info, err = f.Stat(); err != nil {
+		return fmt.Errorf("wal: %w", err)
 	}
 	if n.Kind == KindHistory || n.Kind == KindBackup {
 		// These do not tell which cluster they are of; the data directory they lie in does.
@@ -145,6 +149,9 @@ func checkNote(n Name, f *io.SectionReader) error {
 		return err
 	}
 	if n.Kind == KindHistory {
+		if n.Timeline == 1 {
+			return errors.New("the first timeline has no history")
+		}
 		_, err = ParseHistory(n.Timeline, text)
 		return err
 	}

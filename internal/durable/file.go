@@ -35,7 +35,7 @@ func WriteFile(path string, perm fs.FileMode, write func(io.Writer) error) (err 
 	if err := f.Truncate(0); err != nil {
 		return err
 	}
-	if err := write(f); err != nil {
+	if err := write(NewWriter(f)); err != nil {
 		return err
 	}
 	if err := f.Chmod(perm); err != nil {

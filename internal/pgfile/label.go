@@ -12,7 +12,7 @@ type Label struct {
 	StartLSN     string // redo position of the checkpoint at the start
 	StartSegment string // file that holds it
 	Checkpoint   string // LSN of the checkpoint record
-	From         string // "primary" (before 15 "master") or "standby"
+	From         string // "primary" (before 14 "master") or "standby"
 	Timeline     uint32
 }
 

@@ -29,10 +29,19 @@ func Self() ID {
 
 // startOf returns the start time of a process in clock ticks since boot, or "" when there is no such process. A zombie
 // counts as none.
-func startOf(pid int) (string, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+func startOf(pid int) (string, error) { return startIn("/proc", pid) }
+
+func startIn(proc string, pid int) (string, error) {
+	if pid <= 0 {
+		return "", errors.New("not the id of a process")
+	}
+	b, err := os.ReadFile(fmt.Sprintf("%s/%d/stat", proc, pid))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return "", nil
+		// A /proc mounted with hidepid does not show the processes of other users.
+		if errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+			return "", nil
+		}
+		return "", fmt.Errorf("process %d is hidden", pid)
 	}
 	if err != nil {
 		return "", err

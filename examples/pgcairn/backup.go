@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/pgcairn/pgcairn/backup"
+)
+
+// backupCommand takes a backup.
+type backupCommand struct {
+	server
+
+	Type       string            `enum:"full,diff,incr,auto" default:"full" help:"How much to read: ${enum}. Yet there is full only, which auto means too."`
+	Source     string            `enum:"dir,sql,replication," default:"" help:"How to read: dir, sql, replication. Default: dir with --pgdata, else sql. Yet there is dir only."`
+	PGData     string            `name:"pgdata" placeholder:"DIR" help:"Data directory of the server, on this host."`
+	Jobs       int               `help:"How many files to read beside each other. Default: the number of processors."`
+	Labels     map[string]string `name:"label" mapsep:"none" placeholder:"K=V" help:"Label to keep with the backup; repeatable."`
+	Rate       int64             `placeholder:"BYTES/S" help:"Limit on reading. Not there yet."`
+	Checkpoint string            `enum:"fast,spread" default:"fast" help:"How the server makes its checkpoint at the start: ${enum}."`
+}
+
+// backupDoc is what the command prints.
+type backupDoc struct {
+	summaryDoc
+	Duration float64  `json:"duration_seconds"`
+	Requests requests `json:"requests"`
+}
+
+// Run runs the command.
+func (c *backupCommand) Run(ctx context.Context, a *app) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	begun := time.Now()
+	var count requestCounter
+	r, err := a.repository(ctx, count.add)
+	if err != nil {
+		return err
+	}
+	source, err := backup.Directory(c.PGData, c.DSN, &backup.DirectoryOptions{Logger: a.logger()})
+	if err != nil {
+		return err
+	}
+	m, err := backup.Take(ctx, r, source, &backup.Options{
+		Jobs: c.Jobs, Spread: c.Checkpoint == "spread", Labels: c.Labels,
+		Progress: a.meter().backup(), Logger: a.logger(),
+	})
+	if err != nil {
+		return err
+	}
+	doc := backupDoc{summaryDoc: newSummaryDoc(&m.Summary), Duration: time.Since(begun).Seconds(), Requests: count.requests()}
+	a.screen.done()
+	return a.print(doc, func(w io.Writer) {
+		doc.print(w)
+		fmt.Fprintf(w, "took      %.1f s\n", doc.Duration)
+	})
+}
+
+// check refuses what is not there yet.
+func (c *backupCommand) check() error {
+	if c.Type == "diff" || c.Type == "incr" {
+		return usage("--type " + c.Type + " is not there yet: use full")
+	}
+	if c.Source == "" {
+		c.Source = "sql"
+		if c.PGData != "" {
+			c.Source = "dir"
+		}
+	}
+	if c.Source != "dir" {
+		return usage("--source " + c.Source + " is not there yet: use --source dir, and --pgdata with the server's data directory")
+	}
+	if c.PGData == "" {
+		return usage("--source dir needs --pgdata, the server's data directory")
+	}
+	if c.Rate != 0 {
+		return usage("--rate is not there yet")
+	}
+	if c.Jobs < 0 {
+		return usage("--jobs must not be negative")
+	}
+	return nil
+}

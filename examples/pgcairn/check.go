@@ -1,0 +1,43 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/pgcairn/pgcairn/backup"
+)
+
+// checkCommand proves the road end to end.
+type checkCommand struct {
+	server
+
+	Wait time.Duration `default:"1m" help:"How long a segment may take to be archived."`
+}
+
+// Run runs the command.
+func (c *checkCommand) Run(ctx context.Context, a *app) error {
+	r, err := a.repository(ctx, nil)
+	if err != nil {
+		return err
+	}
+	report, failed := backup.Check(ctx, r, c.DSN, &backup.CheckOptions{
+		Wait: c.Wait, MustRead: len(a.common.Identities) > 0, Logger: a.logger(),
+	})
+	err = a.print(report, func(w io.Writer) {
+		for _, s := range report.Steps {
+			verdict := "ok"
+			if s.Skipped {
+				verdict = "--"
+			} else if !s.OK {
+				verdict = "FAILED"
+			}
+			fmt.Fprintf(w, "%-8s %-6s %s\n", s.Name, verdict, s.Detail)
+		}
+	})
+	if failed != nil {
+		return failed
+	}
+	return err
+}

@@ -1,0 +1,40 @@
+package main
+
+// commandLine is the grammar of the command line.
+type commandLine struct {
+	Common common `embed:""`
+
+	Init    initCommand    `cmd:"" help:"Create the repository; again: no change."`
+	Check   checkCommand   `cmd:"" help:"Prove the road end to end: connect, write, read, delete a probe, archive a forced WAL switch."`
+	Backup  backupCommand  `cmd:"" help:"Take a backup."`
+	List    listCommand    `cmd:"" help:"List backups, oldest first."`
+	Show    showCommand    `cmd:"" help:"Show a backup."`
+	WAL     walCommand     `cmd:"" name:"wal" help:"Archive WAL and bring it back."`
+	Plan    planCommand    `cmd:"" help:"Say how a target would be recovered, and touch nothing."`
+	Restore restoreCommand `cmd:"" help:"Restore a backup, ready to be recovered to a target."`
+	Key     keyCommand     `cmd:"" help:"Make encryption keys."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+// common are the flags of every command.
+type common struct {
+	Repo       string   `placeholder:"URL" help:"Repository: a path or a file://, s3://, gs:// or azblob:// URL."`
+	Recipients []string `name:"recipient" env:"PGCAIRN_RECIPIENTS" sep:"none" placeholder:"R" help:"Age recipient to encrypt to; repeatable."`
+	Identities []string `name:"identity" env:"PGCAIRN_IDENTITY" sep:"none" placeholder:"FILE" help:"Age identity file, to read what is encrypted; repeatable."`
+	StateDir   string   `placeholder:"DIR" help:"Cache of this host. Default: in the user's cache directory."`
+	JSON       bool     `name:"json" help:"Print one JSON document."`
+	Progress   string   `enum:"auto,bar,plain,none" default:"auto" help:"Progress on stderr: ${enum}."`
+	LogLevel   string   `enum:"debug,info,warn,error" default:"warn" help:"Log on stderr: ${enum}."`
+}
+
+// walCommand are the commands on the WAL archive.
+type walCommand struct {
+	Push  walPushCommand  `cmd:"" help:"Archive a segment: archive_command = 'pgcairn wal push %p'."`
+	Fetch walFetchCommand `cmd:"" help:"Bring a segment back: restore_command = 'pgcairn wal fetch %f %p'."`
+	List  walListCommand  `cmd:"" help:"List segments per timeline, with gaps."`
+}
+
+// keyCommand are the commands on keys.
+type keyCommand struct {
+	Generate keyGenerateCommand `cmd:"" help:"Print a new identity and its recipient."`
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"syscall"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/pgcairn/pgcairn/backup"
+	"github.com/pgcairn/pgcairn/crypto"
+	"github.com/pgcairn/pgcairn/repo"
+	"github.com/pgcairn/pgcairn/restore"
+	"github.com/pgcairn/pgcairn/wal"
+)
+
+// hints says what can be done about an error. The first that matches counts.
+var hints = []struct {
+	matches func(error) bool
+	hint    string
+}{
+	{is(context.DeadlineExceeded), "is the repository, or the server, slow or out of reach? try again"},
+
+	{is(repo.ErrNoRepository), "check --repo, and that its file system is mounted; a new repository is made by: pgcairn init"},
+	{is(repo.ErrEncrypted), "to write, give --recipient or PGCAIRN_RECIPIENTS; to read, --identity or PGCAIRN_IDENTITY"},
+	{is(repo.ErrNotEncrypted), "leave out --recipient and --identity (PGCAIRN_RECIPIENTS, PGCAIRN_IDENTITY), or make another repository, with them"},
+	{is(repo.ErrUnsafeStore), "choose a service that honours conditional writes (If-None-Match), or a directory"},
+	{is(repo.ErrLeaseLost), "did this host sleep, or is its clock wrong? try again"},
+	{as[*repo.FormatError], "use a newer version of pgcairn"},
+	{as[*repo.LeaseError], "another backup runs: wait for its end; one that was killed frees its place within two minutes"},
+	{as[*repo.HardLinkError], "keep the repository on a local file system such as ext4 or xfs, on NFS, or in a bucket"},
+
+	{is(crypto.ErrNoRecipients), "give --recipient or PGCAIRN_RECIPIENTS"},
+	{as[*crypto.IdentityError], "give the file of that identity by --identity or PGCAIRN_IDENTITY; hosts that only back up need none"},
+
+	{as[*wal.ForeignError], "use a repository of its own for each cluster, another --repo or another prefix= of a bucket"},
+	{as[*wal.ConflictError], "make sure that only one server archives to this repository: no clone, no promoted standby beside its old primary"},
+	{as[*wal.SegmentError], "is the file whole, and from the pg_wal of this cluster? archive_command should pass %p"},
+	{as[*wal.NameError], "use: archive_command = 'pgcairn wal push %p' and restore_command = 'pgcairn wal fetch %f %p'"},
+
+	{is(backup.ErrStandby), "point --dsn or PGHOST and PGPORT to the primary"},
+	{as[*backup.VersionError], "use a version of pgcairn that supports this server"},
+	{as[*backup.DirectoryError], "let --pgdata be what SHOW data_directory says on the server of --dsn, on this host"},
+	{as[*backup.ClockError], "set the clock, for instance by NTP"},
+	{as[*backup.MissingWALError], "set archive_command to pgcairn wal push, and back up again"},
+	{as[*backup.SettingError], "change it in postgresql.conf or by ALTER SYSTEM"},
+	{as[*backup.PrivilegeError], "let a superuser GRANT EXECUTE ON FUNCTION ... TO the role, or connect as another role"},
+	{as[*backup.ArchiveError], "look at the server's log for what archive_command printed, and whether its --repo is this one"},
+
+	{as[*noBackupError], "pgcairn list shows the backups there are"},
+	{as[*restore.NotEmptyError], "choose another directory, or empty it"},
+	{as[*restore.TablespaceError], "map each tablespace of the backup by --tablespace NAME=DIR"},
+	{as[*restore.UnreachableError], "pgcairn list and pgcairn wal list show what there is"},
+
+	{isPrivilege, "connect as a role that may do so: a superuser, or one with EXECUTE on the backup functions"},
+	{as[*pgconn.ConnectError], "is the server running, and do --dsn or PGHOST, PGPORT and PGUSER point to it?"},
+	{is(syscall.ECONNREFUSED), "is the service of --repo running, and its address right?"},
+	{as[*net.DNSError], "is the host's name in --repo right, and the network up?"},
+	{as[*pgconn.ParseConfigError], "a DSN looks like 'host=/run/postgresql user=postgres' or postgresql://user@host/database"},
+
+	{is(syscall.ENOSPC), "the disk is full: make room, and try again"},
+	{is(syscall.EDQUOT), "the quota is used up: make room, and try again"},
+	{is(syscall.EROFS), "the file system is read-only: mount it writable, or choose another place"},
+	{is(fs.ErrPermission), "run pgcairn as the user who owns the files, the server's own (postgres)"},
+	{as[*repo.CorruptError], "the object is damaged: keep a copy of it, and recover from another backup meanwhile"},
+}
+
+// hintFor returns what can be done about an error, or nothing.
+func hintFor(err error) string {
+	for _, h := range hints {
+		if h.matches(err) {
+			return h.hint
+		}
+	}
+	return ""
+}
+
+func is(target error) func(error) bool {
+	return func(err error) bool { return errors.Is(err, target) }
+}
+
+func as[E error](err error) bool {
+	var e E
+	return errors.As(err, &e)
+}
+
+// isPrivilege matches PostgreSQL's insufficient_privilege.
+func isPrivilege(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.Code == "42501"
+}

@@ -1,0 +1,29 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+)
+
+// initCommand creates the repository.
+type initCommand struct{}
+
+// Run runs the command.
+func (c *initCommand) Run(ctx context.Context, a *app) error {
+	r, err := a.initRepository(ctx)
+	if err != nil {
+		return err
+	}
+	doc := struct {
+		ID        string `json:"id"`
+		Encrypted bool   `json:"encrypted"`
+	}{r.ID(), r.Encrypted()}
+	return a.print(doc, func(w io.Writer) {
+		how := "not encrypted"
+		if doc.Encrypted {
+			how = "encrypted"
+		}
+		fmt.Fprintf(w, "repository %s, %s\n", doc.ID, how)
+	})
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"strings"
+
+	"filippo.io/age"
+	"filippo.io/age/plugin"
+	"github.com/pgcairn/pgcairn/crypto"
+	"github.com/pgcairn/pgcairn/repo"
+)
+
+// cipher makes the cipher of --recipient and --identity; without any it is nil.
+func (c *common) cipher() (repo.Cipher, error) {
+	var to []age.Recipient
+	for _, list := range c.Recipients {
+		for _, text := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' }) {
+			r, err := parseRecipient(text)
+			if err != nil {
+				return nil, &usageError{fmt.Errorf("recipient %q: %w", text, err)}
+			}
+			to = append(to, r)
+		}
+	}
+	var from []age.Identity
+	for _, path := range c.Identities {
+		ids, err := readIdentities(path)
+		if err != nil {
+			return nil, fmt.Errorf("identity file %s: %w", path, err)
+		}
+		from = append(from, ids...)
+	}
+	if len(to)+len(from) == 0 {
+		return nil, nil //nolint:nilnil // the library's way to say "no encryption"
+	}
+	return crypto.New(to, from)
+}
+
+// parseRecipient parses a recipient of age or of one of its plugins.
+func parseRecipient(text string) (age.Recipient, error) {
+	if strings.HasPrefix(text, "age1") && !strings.HasPrefix(text, "age1pq1") && strings.Count(text, "1") > 1 {
+		return plugin.NewRecipient(text, pluginUI())
+	}
+	rs, err := age.ParseRecipients(strings.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	return rs[0], nil
+}
+
+// readIdentities reads an identity file, as age-keygen and `pgcairn key generate` write it.
+func readIdentities(path string) ([]age.Identity, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var ids []age.Identity
+	var own bytes.Buffer // lines that are none of a plugin's
+	for lines := bufio.NewScanner(bytes.NewReader(b)); lines.Scan(); {
+		line := strings.TrimSpace(lines.Text())
+		if !strings.HasPrefix(line, "AGE-PLUGIN-") {
+			fmt.Fprintln(&own, line)
+			continue
+		}
+		fmt.Fprintln(&own)
+		id, err := plugin.NewIdentity(line, pluginUI())
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	more, err := age.ParseIdentities(&own)
+	if err != nil && len(ids) == 0 {
+		return nil, err
+	}
+	return append(ids, more...), nil
+}
+
+// pluginUI lets plugins ask on the terminal.
+func pluginUI() *plugin.ClientUI {
+	say := func(format string, v ...any) { fmt.Fprintf(os.Stderr, format+"\n", v...) }
+	return plugin.NewTerminalUI(say, say)
+}

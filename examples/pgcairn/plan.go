@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/pgcairn/pgcairn/repo"
+	"github.com/pgcairn/pgcairn/restore"
+)
+
+// planCommand says how a target would be recovered.
+type planCommand struct {
+	target
+}
+
+// Run runs the command.
+func (c *planCommand) Run(ctx context.Context, a *app) error {
+	_, p, err := c.prepare(ctx, a)
+	if err != nil {
+		return err
+	}
+	return a.print(p, func(w io.Writer) { fmt.Fprint(w, p) })
+}
+
+// prepare opens the repository and plans. That a target cannot be reached is printed as a plan is.
+func (t *target) prepare(ctx context.Context, a *app) (*repo.Repo, *restore.Plan, error) {
+	to, err := t.target()
+	if err != nil {
+		return nil, nil, err
+	}
+	o, err := t.options()
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := a.repository(ctx, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := restore.Prepare(ctx, r, to, o)
+	var unreachable *restore.UnreachableError
+	if errors.As(err, &unreachable) {
+		if perr := a.print(json.Marshaler(unreachable), func(io.Writer) {}); perr != nil {
+			return nil, nil, perr
+		}
+	}
+	return r, p, err
+}

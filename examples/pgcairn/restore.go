@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/pgcairn/pgcairn/restore"
+)
+
+// restoreCommand restores a backup.
+type restoreCommand struct {
+	Dir string `arg:"" help:"Directory to restore into; it is made, or empty."`
+	target
+	Tablespaces map[string]string `name:"tablespace" mapsep:"none" placeholder:"NAME=DIR" help:"Where a tablespace goes; repeatable."`
+	WAL         string            `name:"wal" enum:"staged,command" default:"staged" help:"How PostgreSQL gets the WAL: ${enum}."`
+	Action      string            `enum:"promote,pause,shutdown" default:"promote" help:"What PostgreSQL does at the target: ${enum}."`
+	DryRun      bool              `help:"Print the plan, and touch nothing."`
+}
+
+// Run runs the command.
+func (c *restoreCommand) Run(ctx context.Context, a *app) error {
+	o := &restore.Options{
+		Tablespaces: c.Tablespaces, Action: restore.Action(c.Action), Progress: a.meter().restore(), Logger: a.logger(),
+	}
+	if c.WAL == "command" {
+		var err error
+		if o.RestoreCommand, err = fetchCommand(&a.common); err != nil {
+			return err
+		}
+	}
+	r, p, err := c.prepare(ctx, a)
+	if err != nil {
+		return err
+	}
+	if c.DryRun {
+		dir, err := filepath.Abs(c.Dir)
+		if err != nil {
+			return err
+		}
+		return a.print(&restore.Result{Plan: p, Directory: dir}, func(w io.Writer) { fmt.Fprint(w, p) })
+	}
+	result, err := p.Run(ctx, r, c.Dir, o)
+	if err != nil {
+		return err
+	}
+	a.screen.done()
+	return a.print(result, func(w io.Writer) {
+		fmt.Fprint(w, p)
+		fmt.Fprintf(w, "restored %s into %s in %.1f s\n", size(result.RestoredBytes), result.Directory, result.Took.Seconds())
+		if os.Geteuid() == 0 {
+			fmt.Fprintln(w, "it belongs to root: give it to the user that runs PostgreSQL (chown -R)")
+		}
+	})
+}
+
+// fetchCommand is the restore_command that calls this program again, with the same repository and identities.
+func fetchCommand(c *common) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	where, err := parseLocation(c.Repo)
+	if err != nil {
+		return "", err
+	}
+	args := []string{self, "--repo", where.String()}
+	for _, id := range c.Identities {
+		abs, err := filepath.Abs(id)
+		if err != nil {
+			return "", err
+		}
+		args = append(args, "--identity", abs)
+	}
+	return restore.Command(append(args, "wal", "fetch")...) + " %f %p", nil
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"io"
+	"sync"
+
+	"github.com/schollz/progressbar/v3"
+)
+
+// screen is stderr, shared by the log and a progress bar: a line of the log goes where the bar was, and the bar below.
+type screen struct {
+	w io.Writer
+
+	mu  sync.Mutex
+	bar *progressbar.ProgressBar // nil when there is none
+}
+
+// Write implements io.Writer for the log.
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bar != nil {
+		_ = s.bar.Clear()
+	}
+	return s.w.Write(p)
+}
+
+// show runs f with the bar, which is made when there is none.
+func (s *screen) show(f func(*progressbar.ProgressBar)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bar == nil {
+		s.bar = progressbar.NewOptions64(-1,
+			progressbar.OptionSetWriter(s.w),
+			progressbar.OptionShowBytes(true),
+			progressbar.OptionShowTotalBytes(true),
+			progressbar.OptionUseIECUnits(true),
+			progressbar.OptionFullWidth(),
+			progressbar.OptionUseANSICodes(true),
+		)
+	}
+	f(s.bar)
+}
+
+// done takes the bar away.
+func (s *screen) done() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bar != nil {
+		_ = s.bar.Clear()
+		s.bar = nil
+	}
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestWrongUsage(t *testing.T) {
+	h := newHost(t)
+	pgdata := []string{"backup", "--pgdata", "/nonexistent"}
+	for _, c := range []struct {
+		name    string
+		args    []string
+		env     string
+		problem string
+	}{
+		{"no command", nil, "", "expected one of"},
+		{"unknown command", []string{"frobnicate"}, "", "frobnicate"},
+		{"unknown flag", []string{"list", "--frobnicate"}, "", "--frobnicate"},
+		{"half a command", []string{"wal"}, "", "expected one of"},
+		{"missing argument", []string{"show"}, "", "<id>"},
+		{"missing argument of push", []string{"wal", "push"}, "", "<path>"},
+		{"one argument too many", []string{"wal", "push", "a", "b"}, "", "unexpected argument b"},
+		{"no repository", []string{"list", "--repo", ""}, "", "no repository given"},
+		{"unknown scheme", []string{"list", "--repo", "ftp://host/x"}, "", `unknown scheme "ftp"`},
+		{"file URL with a host", []string{"list", "--repo", "file://host/x"}, "", "absolute path"},
+		{"file URL with a parameter", []string{"list", "--repo", "file:///x?no_tmp_dir=1"}, "", "no_tmp_dir"},
+		{"malformed URL", []string{"list", "--repo", "s3://[x"}, "", "--repo"},
+		{"malformed recipient", []string{"init", "--recipient", "age1nonsense"}, "", "age1nonsense"},
+		{"bad choice", []string{"list", "--progress", "dots"}, "", "--progress"},
+		{"bad choice in the environment", []string{"list"}, "PGCAIRN_LOG_LEVEL=loud", "loud"},
+		{"not an ID", []string{"show", "yesterday"}, "", `"yesterday" is not the ID of a backup`},
+		{"no pgdata and no source", []string{"backup"}, "", "--source sql is not there yet"},
+		{"source dir without pgdata", []string{"backup", "--source", "dir"}, "", "--pgdata"},
+		{"source sql", append(pgdata, "--source", "sql"), "", "not there yet"},
+		{"source replication", append(pgdata, "--source", "replication"), "", "not there yet"},
+		{"type incr", append(pgdata, "--type", "incr"), "", "--type incr is not there yet"},
+		{"type diff", append(pgdata, "--type", "diff"), "", "--type diff is not there yet"},
+		{"type unknown", append(pgdata, "--type", "huge"), "", "--type"},
+		{"rate", append(pgdata, "--rate", "1000"), "", "--rate is not there yet"},
+		{"negative jobs", append(pgdata, "--jobs=-1"), "", "--jobs"},
+		{"label without a value", append(pgdata, "--label", "k"), "", "--label"},
+		{"two targets", []string{"plan", "--to-lsn", "0/1", "--to-xid", "7"}, "", "can't be used together"},
+		{"time without a zone", []string{"plan", "--to-time", "2026-11-21 10:00:00"}, "", "zone"},
+		{"malformed LSN", []string{"plan", "--to-lsn", "12"}, "", "--to-lsn"},
+		{"exclusive of nothing", []string{"plan", "--exclusive"}, "", "--exclusive needs"},
+		{"exclusive of a restore point", []string{"plan", "--to-name", "x", "--exclusive"}, "", "--exclusive needs"},
+		{"timeline", []string{"plan", "--timeline", "newest"}, "", "--timeline"},
+		{"timeline zero", []string{"plan", "--timeline", "0"}, "", "--timeline"},
+		{"forced backup", []string{"plan", "--backup", "x"}, "", "not the ID of a backup"},
+		{"restore without a directory", []string{"restore"}, "", "<dir>"},
+		{"restore by magic", []string{"restore", "x", "--wal", "magic"}, "", "--wal"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			host := h
+			if c.env != "" {
+				host = h.with(c.env)
+			}
+			host.run(t, c.args...).requireFailure(t, 2, c.problem, "")
+		})
+	}
+}
+
+func TestEveryFlagHasAVariable(t *testing.T) {
+	var line commandLine
+	parser, err := newParser(&line)
+	require.NoError(t, err)
+	want := map[string]string{
+		"repo": "PGCAIRN_REPO", "recipient": "PGCAIRN_RECIPIENTS", "identity": "PGCAIRN_IDENTITY",
+		"state-dir": "PGCAIRN_STATE_DIR", "log-level": "PGCAIRN_LOG_LEVEL",
+	}
+	for _, node := range parser.Model.Leaves(false) {
+		for _, group := range node.AllFlags(false) {
+			for _, f := range group {
+				if f.Name == "help" {
+					continue
+				}
+				name := want[f.Name]
+				if name == "" {
+					name = "PGCAIRN_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+				}
+				require.Equal(t, []string{name}, f.Envs, "%s --%s", node.Path(), f.Name)
+			}
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	h := newHost(t)
+	require.Contains(t, h.ok(t, "--help"), "wal fetch")
+	require.Contains(t, h.ok(t, "wal", "fetch", "--help"), "PGCAIRN_REPO")
+}
+
+func TestVersion(t *testing.T) {
+	h := newHost(t)
+	requireKeys(t, h.json(t, "version"), "version", "format", "go")
+	require.Contains(t, h.ok(t, "version"), "repository format 1")
+}

@@ -1,0 +1,150 @@
+package pgcairn_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"filippo.io/age"
+	"github.com/pgcairn/pgcairn/backup"
+	"github.com/pgcairn/pgcairn/crypto"
+	"github.com/pgcairn/pgcairn/internal/pgtest"
+	"github.com/pgcairn/pgcairn/repo"
+	"github.com/pgcairn/pgcairn/restore"
+	"github.com/pgcairn/pgcairn/wal"
+	"github.com/stretchr/testify/require"
+)
+
+// README begins
+
+// On the database host, which holds the recipient only: it writes backups that it cannot read.
+func backUp(ctx context.Context, dir string, to age.Recipient, pgdata, dsn string) (*backup.Manifest, error) {
+	keys, err := crypto.New([]age.Recipient{to}, nil)
+	if err != nil {
+		return nil, err
+	}
+	store, err := repo.OpenDir(dir, nil) // or repo.FromBucket(bucket, nil)
+	if err != nil {
+		return nil, err
+	}
+	r, err := repo.Init(ctx, store, &repo.Options{Cipher: keys}) // again: opens it
+	if err != nil {
+		return nil, err
+	}
+	cluster, err := backup.Directory(pgdata, dsn, nil)
+	if err != nil {
+		return nil, err
+	}
+	return backup.Take(ctx, r, cluster, nil)
+}
+
+// Where restores happen, with the repository opened with the identity.
+func recoverTo(ctx context.Context, r *repo.Repo, at time.Time, pgdata string) error {
+	plan, err := restore.Prepare(ctx, r, restore.AtTime(at), nil) // touches nothing; print it
+	if err != nil {
+		return err
+	}
+	_, err = plan.Run(ctx, r, pgdata, nil)
+	return err
+}
+
+// README ends
+
+// TestReadmeLibrary runs the code that README.md shows, after making sure that it is that code.
+func TestReadmeLibrary(t *testing.T) {
+	source, err := os.ReadFile("readme_test.go")
+	require.NoError(t, err)
+	_, code, ok := strings.Cut(string(source), "// README begins\n\n")
+	require.True(t, ok)
+	code, _, ok = strings.Cut(code, "\n// README ends")
+	require.True(t, ok)
+	require.Contains(t, readme(t), "```go\n"+code+"```\n")
+
+	ctx := t.Context()
+	c := pgtest.New(t, nil)
+	id, err := age.GenerateX25519Identity()
+	require.NoError(t, err)
+	dir := t.TempDir()
+	c.Exec(t, `create table kept as select generate_series(1, 1000) as i`)
+	_, err = backUp(ctx, dir, id.Recipient(), c.Data, c.DSN("postgres"))
+	require.NoError(t, err)
+	want := pgtest.Checksums(t, c)
+	at := pgtest.Value[time.Time](t, c, `select clock_timestamp()`)
+	c.Exec(t, `drop table kept`)
+
+	r := open(t, dir, id)
+	archiveAll(t, c, r)
+	pgdata := filepath.Join(pgtest.Dir(t), "recovered")
+	require.NoError(t, recoverTo(ctx, r, at, pgdata))
+	require.Equal(t, want, pgtest.Checksums(t, pgtest.Boot(t, pgdata, 0, nil)))
+}
+
+// TestReadmeByHand recovers a cluster with the commands that README.md gives for when there is no pgcairn: age, zstd and
+// perl. The server that boots from the result is the judge.
+func TestReadmeByHand(t *testing.T) {
+	_, script, ok := strings.Cut(readme(t), "## Recovery by hand")
+	require.True(t, ok)
+	_, script, ok = strings.Cut(script, "```sh\n")
+	require.True(t, ok)
+	script, _, ok = strings.Cut(script, "```\n")
+	require.True(t, ok)
+
+	c := pgtest.New(t, nil)
+	id, err := age.GenerateX25519Identity()
+	require.NoError(t, err)
+	dir := t.TempDir()
+	c.Exec(t, `create table kept as select i, md5(i::text) from generate_series(1, 100000) i`)
+	m, err := backUp(t.Context(), dir, id.Recipient(), c.Data, c.DSN("postgres"))
+	require.NoError(t, err)
+	c.Exec(t, `delete from kept where i % 3 = 0`)
+	archiveAll(t, c, open(t, dir, id))
+	want := pgtest.Checksums(t, c)
+
+	identity := filepath.Join(t.TempDir(), "identity.txt")
+	require.NoError(t, os.WriteFile(identity, []byte(id.String()+"\n"), 0o600))
+	pgdata := filepath.Join(pgtest.Dir(t), "by-hand")
+	cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", script)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "IDENTITY="+identity, "BACKUP="+string(m.ID), "PGDATA="+pgdata)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	require.Equal(t, want, pgtest.Checksums(t, pgtest.Boot(t, pgdata, 0, nil)))
+}
+
+func readme(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	return string(b)
+}
+
+func open(t *testing.T, dir string, id *age.X25519Identity) *repo.Repo {
+	t.Helper()
+	keys, err := crypto.New([]age.Recipient{id.Recipient()}, []age.Identity{id})
+	require.NoError(t, err)
+	store, err := repo.OpenDir(dir, nil)
+	require.NoError(t, err)
+	r, err := repo.Open(t.Context(), store, &repo.Options{Cipher: keys})
+	require.NoError(t, err)
+	return r
+}
+
+// archiveAll archives all WAL that a cluster has written so far, as its archiver would.
+func archiveAll(t *testing.T, c *pgtest.Cluster, r *repo.Repo) {
+	t.Helper()
+	a, err := wal.NewArchive(r, nil)
+	require.NoError(t, err)
+	last := pgtest.Value[string](t, c, `select pg_walfile_name(pg_switch_wal())`)
+	files, err := filepath.Glob(filepath.Join(c.Data, "pg_wal", "0???????????????????????"))
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, f := range files {
+		if filepath.Base(f) <= last {
+			require.NoError(t, a.Push(t.Context(), f))
+		}
+	}
+}
