@@ -73,10 +73,16 @@ func (m *Manifest) encode(w io.Writer, key string) error {
 	if len(head) > maxHeadLine {
 		return fmt.Errorf("a summary of %d bytes, at most %d can be read again", len(head), maxHeadLine)
 	}
-	buf := bufio.NewWriterSize(w, 64<<10)
-	if _, err := buf.Write(head); err != nil {
+	if _, err := w.Write(head); err != nil {
 		return err
 	}
+	// The summary is a frame of its own, so that a catalogue reads no more than that.
+	if f, ok := w.(interface{ Flush() error }); ok {
+		if err := f.Flush(); err != nil {
+			return err
+		}
+	}
+	buf := bufio.NewWriterSize(w, 64<<10)
 	var line bytes.Buffer
 	enc := json.NewEncoder(&line)
 	enc.SetEscapeHTML(false)

@@ -13,9 +13,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// frontSize is how much of a manifest is read for its summary: a block of zstd, of 128 KiB at most, and what surrounds
-// it.
-const frontSize = 192 << 10
+// frontSize is how much of a manifest is read for its summary: a frame of at most maxHeadLine, and what is before it.
+const frontSize = maxHeadLine + 32<<10
 
 // List returns the backups of a repository, oldest first. One whose manifest is corrupt is left out and reported in the
 // error, which then joins a *[repo.CorruptError] for each; the others are returned all the same.

@@ -134,5 +134,11 @@ func (s *server) end(ctx context.Context) (Stop, error) {
 func (s *server) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	return s.conn.Close(ctx)
+	err := s.conn.Close(ctx)
+	// A query that was cancelled is being cancelled on the server too, in the background.
+	select {
+	case <-s.conn.PgConn().CleanupDone():
+	case <-ctx.Done():
+	}
+	return err
 }

@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	filippo.io/age v1.3.2
 	github.com/alecthomas/kong v1.17.0
+	github.com/creack/pty v1.1.24
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/pgcairn/pgcairn v0.0.0-00010101000000-000000000000
 	github.com/schollz/progressbar/v3 v3.19.1

@@ -42,14 +42,6 @@ func newFrameDecoder() (*zstd.Decoder, error) {
 	)
 }
 
-// newStreamDecoder makes a decoder of a whole stream; the caller bounds how much of it he reads.
-func newStreamDecoder(r io.Reader) (*zstd.Decoder, error) {
-	return zstd.NewReader(r,
-		zstd.WithDecoderMaxWindow(maxWindow),
-		zstd.WithDecoderLowmem(true),
-	)
-}
-
 // appendSkippable appends the 8 byte header of a skippable frame with a payload of n bytes.
 func appendSkippable(b []byte, magic uint32, n int) []byte {
 	b = binary.LittleEndian.AppendUint32(b, magic)

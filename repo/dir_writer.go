@@ -143,7 +143,7 @@ type dirWriter struct {
 	temp string   // empty once it is removed
 	f    *os.File // nil once committed or closed
 	out  *durable.Writer
-	err  error    // of the first Write that failed
+	err  error // of the first Write that failed
 }
 
 func (w *dirWriter) Write(p []byte) (n int, err error) {

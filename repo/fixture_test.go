@@ -281,8 +281,8 @@ func noise(n int, seed uint64) []byte {
 func pages(n int) []byte {
 	const digits = "0123456789abcdef"
 	words := strings.Fields("account balance cairn customer delivered email invoice order paid pending shipped summit")
-	random := noise(n+64, 1)
-	b := make([]byte, 0, n+256)
+	random := noise(n+1024, 1)
+	b := make([]byte, 0, n+1024)
 	for row := uint32(0); len(b) < n; row++ {
 		if len(b)%8192 < 160 {
 			b = append(b, 0, 0, 0, 0, byte(row>>8), byte(row), 0x5a, 0x01, 0, 0, 4, 0, 0, 0x20, 0, 0x20, 4, 0x20, 0, 0, 0, 0)

@@ -47,7 +47,7 @@ func (f *framer) Write(p []byte) (n int, err error) {
 		f.buf = append(f.buf, p[:k]...)
 		p, n = p[k:], n+k
 		if len(f.buf) == FrameSize {
-			if err := f.flush(); err != nil {
+			if err := f.Flush(); err != nil {
 				return n, err
 			}
 		}
@@ -55,8 +55,8 @@ func (f *framer) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// flush has what is in the buffer compressed, and takes another buffer.
-func (f *framer) flush() error {
+// Flush has what is in the buffer compressed as a frame, and takes another buffer.
+func (f *framer) Flush() error {
 	if len(f.buf) == 0 {
 		return nil
 	}

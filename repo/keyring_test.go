@@ -150,8 +150,6 @@ func TestStateDirDamaged(t *testing.T) {
 		require.NoError(t, os.WriteFile(file, good[:i], 0o600))
 		process(t, g.store, fmt.Sprint("truncated ", i), o)
 	}
-	var state map[string]string
-	require.NoError(t, json.Unmarshal(good, &state))
 	for _, key := range storedKeys(t, g.store, "") {
 		if strings.HasPrefix(key, "keys/") || key == "pgcairn.json" {
 			continue
@@ -312,7 +310,7 @@ type failing struct {
 	err error
 }
 
-func (f failing) NewKey() (string, []byte, error)                { return "", nil, f.err }
+func (f failing) NewKey() (string, []byte, error)                 { return "", nil, f.err }
 func (f failing) OpenKey([]byte) (public, secret string, e error) { return "", "", f.err }
 
 // What a cipher fails with is no answer about objects.

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-
-	"github.com/klauspost/compress/zstd"
 )
 
 // PutOptions are the options of [Repo.Put]; nil is their zero value.
@@ -23,6 +21,8 @@ const queued = 16
 // Put creates the object key with the content that write writes. The content is compressed, encrypted in an encrypted
 // repository, and visible, whole and durable, once Put returns nil; when write or anything else fails nothing is left.
 // A taken key is an error matching fs.ErrExist, maybe after the content was read.
+//
+// What write writes to has a method Flush() error besides, which ends a frame before it is full.
 //
 // It takes up to a MiB of memory for each processor and 16 MiB besides; less when the content is small, or the store as
 // fast as the compression.
@@ -60,7 +60,7 @@ func (r *Repo) Put(ctx context.Context, key string, o *PutOptions, write func(io
 	})
 	err := write(f)
 	if err == nil {
-		err = f.flush()
+		err = f.Flush()
 	}
 	if err != nil {
 		f.group.Go(func() error { return err }) // which is the group's, unless something has failed before
@@ -77,9 +77,9 @@ func (r *Repo) Put(ctx context.Context, key string, o *PutOptions, write func(io
 
 // Object reads the content of an object written by [Repo.Put]. It is used by one goroutine at a time.
 type Object struct {
-	u   *unsealer
-	dec *zstd.Decoder
-	err error
+	u      *unsealer
+	frames *unframer
+	err    error
 }
 
 // OpenObject opens an object that [Repo.Put] wrote. A missing one is an error matching fs.ErrNotExist, and nothing
@@ -89,8 +89,8 @@ func (r *Repo) OpenObject(ctx context.Context, key string) (*Object, error) {
 	return r.openObject(ctx, key, -1)
 }
 
-// OpenFront opens the first n bytes, as stored, of an object. Its content ends early, maybe in an error, and is checked
-// frame by frame only.
+// OpenFront opens the first n bytes, as stored, of an object. Its content ends early, in an error, unless the object is
+// no longer than that; only whole frames are returned, and each is checked by itself.
 func (r *Repo) OpenFront(ctx context.Context, key string, n int64) (*Object, error) {
 	return r.openObject(ctx, key, n)
 }
@@ -100,11 +100,7 @@ func (r *Repo) openObject(ctx context.Context, key string, n int64) (*Object, er
 	if err != nil {
 		return nil, err
 	}
-	dec, err := newStreamDecoder(u.sum)
-	if err != nil {
-		return nil, errors.Join(u.fail(err), u.Close())
-	}
-	return &Object{u: u, dec: dec}, nil
+	return &Object{u: u, frames: newUnframer(u.sum, r.dec)}, nil
 }
 
 // Label returns the label given when the object was written.
@@ -115,7 +111,7 @@ func (o *Object) Read(p []byte) (int, error) {
 	if o.err != nil {
 		return 0, o.err
 	}
-	n, err := o.dec.Read(p)
+	n, err := o.frames.Read(p)
 	switch {
 	case errors.Is(err, io.EOF):
 		if err = o.u.finish(); err == nil {
@@ -130,8 +126,7 @@ func (o *Object) Read(p []byte) (int, error) {
 
 // Close releases the object.
 func (o *Object) Close() error {
-	o.u.cancel() // or the decoder, which reads ahead, might wait for a store that does not answer
-	o.dec.Close()
+	o.frames.close()
 	return o.u.Close()
 }
 

@@ -13,7 +13,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/pgcairn/pgcairn/backup"
@@ -30,31 +29,12 @@ func (e *NotEmptyError) Error() string {
 	return "restore: " + e.Directory + " is not empty: choose another directory, or clear it yourself if nothing in it is needed"
 }
 
-// TablespaceError means that a restore was not told where a tablespace should go, or was told of one that is not in
-// the backup.
-type TablespaceError struct {
-	Name     string
-	OID      uint32
-	Location string // where it was when it was backed up; empty when it is not in the backup
+// BusyError means that another restore is going on in a directory.
+type BusyError struct {
+	Directory string
 }
 
-func (e *TablespaceError) Error() string {
-	if e.Location == "" {
-		return fmt.Sprintf("restore: the backup has no tablespace %q", e.Name)
-	}
-	return fmt.Sprintf("restore: tablespace %q (OID %d), once at %s, needs a directory to be restored to", e.Name, e.OID, e.Location)
-}
-
-// markFile lies in a directory while a restore is going on there. What it says lets the next restore clear up after
-// one that was killed.
-const markFile = "pgcairn.restore"
-
-// mark is the content of markFile.
-type mark struct {
-	Backup      backup.ID         `json:"backup"`
-	Control     [32]byte          `json:"control"`     // SHA-256 of the pg_control to come
-	Tablespaces map[string]string `json:"tablespaces"` // directories by OID
-}
+func (e *BusyError) Error() string { return "restore: another restore is going on in " + e.Directory }
 
 // controlTemp is where pg_control is before everything else is on disk.
 const controlTemp = pgfile.ControlPath + ".pgcairn"
@@ -66,6 +46,7 @@ type destination struct {
 	manifest *backup.Manifest
 	root     *os.Root
 	spaces   map[string]*os.Root // of tablespaces, by OID
+	locks    []*os.File          // on the directories
 	mark     mark
 }
 
@@ -77,7 +58,7 @@ func openDestination(dir string, m *backup.Manifest, mapping map[string]string) 
 	}
 	d := &destination{path: dir, manifest: m, spaces: map[string]*os.Root{}}
 	d.mark = mark{Backup: m.ID, Control: sha256.Sum256(m.Control)}
-	if d.mark.Tablespaces, err = mapTablespaces(m, mapping); err != nil {
+	if d.mark.Tablespaces, err = mapTablespaces(dir, m, mapping); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -85,7 +66,7 @@ func openDestination(dir string, m *backup.Manifest, mapping map[string]string) 
 			d.close()
 		}
 	}()
-	if d.root, err = openRoot(dir); err != nil {
+	if d.root, err = d.open(dir); err != nil {
 		return nil, err
 	}
 	old, err := d.readMark()
@@ -98,7 +79,7 @@ func openDestination(dir string, m *backup.Manifest, mapping map[string]string) 
 		}
 	}
 	for oid, location := range d.mark.Tablespaces {
-		if d.spaces[oid], err = openRoot(location); err != nil {
+		if d.spaces[oid], err = d.open(location); err != nil {
 			return nil, err
 		}
 		if old == nil || old.Tablespaces[oid] != location {
@@ -110,39 +91,19 @@ func openDestination(dir string, m *backup.Manifest, mapping map[string]string) 
 	return d, nil
 }
 
-// mapTablespaces returns the absolute directory of each tablespace, by OID.
-func mapTablespaces(m *backup.Manifest, mapping map[string]string) (map[string]string, error) {
-	out := map[string]string{}
-	used := map[string]bool{}
-	for _, t := range m.Tablespaces {
-		oid := strconv.FormatUint(uint64(t.OID), 10)
-		for _, name := range []string{t.Name, oid} {
-			location, ok := mapping[name]
-			if !ok {
-				continue
-			}
-			abs, err := filepath.Abs(location)
-			if err != nil {
-				return nil, fmt.Errorf("restore: %w", err)
-			}
-			out[oid], used[name] = abs, true
-			break
-		}
-		if out[oid] == "" {
-			return nil, &TablespaceError{Name: t.Name, OID: t.OID, Location: t.Location}
-		}
-	}
-	for name := range mapping {
-		if !used[name] {
-			return nil, &TablespaceError{Name: name}
-		}
-	}
-	return out, nil
-}
-
-func openRoot(dir string) (*os.Root, error) {
+// open opens a directory, which it makes when needed, and locks it until the destination is closed: another restore
+// would take what this one writes for what a killed one has left.
+func (d *destination) open(dir string) (*os.Root, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
+	d.locks = append(d.locks, f)
+	if locked, err := durable.TryLock(f); err == nil && !locked { // an error: there are no locks here
+		return nil, &BusyError{Directory: dir}
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -175,37 +136,6 @@ func list(root *os.Root) ([]string, error) {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
 	return names, nil
-}
-
-// readMark returns what a restore that was killed here has left, or nil when there was none, or when what it made has
-// been started since.
-func (d *destination) readMark() (*mark, error) {
-	b, err := d.readFile(markFile, 1<<20)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("restore: %w", err)
-	}
-	m := &mark{}
-	if json.Unmarshal(b, m) != nil {
-		// Killed while it was written, when there was nothing else.
-		return &mark{}, requireEmpty(d.root, d.path)
-	}
-	control, err := d.readFile(pgfile.ControlPath, 1<<20)
-	if errors.Is(err, fs.ErrNotExist) {
-		return m, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("restore: %w", err)
-	}
-	// Killed at the very end: everything is in place. Once a server has run on it, pg_control is another.
-	if sha256.Sum256(control) == m.Control {
-		if _, err := d.root.Lstat("postmaster.pid"); errors.Is(err, fs.ErrNotExist) {
-			return m, nil
-		}
-	}
-	return nil, nil
 }
 
 // begin marks the directory, clears what an earlier restore has left, and makes all directories and empty files.
@@ -424,5 +354,8 @@ func (d *destination) close() {
 		if r != nil {
 			_ = r.Close()
 		}
+	}
+	for _, f := range d.locks {
+		_ = f.Close()
 	}
 }

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -20,7 +21,7 @@ const (
 var owned = []string{ //nolint:gochecknoglobals // a constant
 	"restore_command", "archive_cleanup_command", "recovery_end_command", "primary_conninfo", "primary_slot_name",
 	"recovery_target", "recovery_target_time", "recovery_target_lsn", "recovery_target_xid", "recovery_target_name",
-	"recovery_target_inclusive", "recovery_target_action", "recovery_target_timeline",
+	"recovery_target_inclusive", "recovery_target_action", "recovery_target_timeline", "recovery_min_apply_delay",
 }
 
 // autoConf returns the content for postgresql.auto.conf: what the backup has there, less what is owned, and the
@@ -42,9 +43,10 @@ func autoConf(existing string, p *Plan, o *Options) string {
 	}
 	set("recovery_target_inclusive", map[bool]string{true: "off", false: "on"}[p.Target.Exclusive])
 	set("recovery_target_action", string(o.Action))
-	set("recovery_target_timeline", strconv.FormatUint(uint64(p.Timeline), 10))
+	set("recovery_target_timeline", timelineSetting(p))
 	set("recovery_end_command", "")
 	set("archive_cleanup_command", "")
+	set("recovery_min_apply_delay", "0") // a delayed standby's, which recovery heeds as well
 	if !o.KeepArchiving {
 		set("archive_mode", "off") // a clone must not write into the archive of its source
 	}
@@ -68,6 +70,15 @@ func targetSetting(t Target) (name, value string) {
 	return "", ""
 }
 
+// timelineSetting names the timeline to end on. PostgreSQL insists on the history of one that is given by number, which
+// it does not need to stay on that of the backup.
+func timelineSetting(p *Plan) string {
+	if p.Timeline == p.Backup.Timeline && p.Timeline > 1 && !slices.Contains(p.histories, p.Timeline) {
+		return "current"
+	}
+	return strconv.FormatUint(uint64(p.Timeline), 10)
+}
+
 // withoutOwned comments out what a configuration file sets of what is owned.
 func withoutOwned(conf string) string {
 	var b strings.Builder
@@ -80,16 +91,14 @@ func withoutOwned(conf string) string {
 	return b.String()
 }
 
-// isOwned tells whether a line of a configuration file sets something owned.
+// isOwned tells whether a line of a configuration file sets something owned. Between a name and its value the grammar of
+// guc-file.l wants an equals sign, white space, or, before a quote, nothing.
 func isOwned(line string) bool {
-	name, _, _ := strings.Cut(strings.TrimSpace(line), "=")
-	name, _, _ = strings.Cut(strings.TrimSpace(name), " ")
-	for _, o := range owned {
-		if strings.EqualFold(name, o) {
-			return true
-		}
+	name := strings.TrimLeft(line, " \t\r\f\v")
+	if end := strings.IndexAny(name, " \t\r\f\v\n=#'"); end >= 0 {
+		name = name[:end]
 	}
-	return false
+	return slices.ContainsFunc(owned, func(o string) bool { return strings.EqualFold(name, o) })
 }
 
 // quote quotes a value as ALTER SYSTEM does (escape_single_quotes_ascii). A newline would end the line, so it becomes

@@ -20,6 +20,9 @@ import (
 // maxNote bounds a .backup file in bytes.
 const maxNote = 64 << 10
 
+// readSize is how many bytes of a segment are read at a time.
+const readSize = 256 << 10
+
 // Push archives a file of pg_wal: a segment, a .partial, .history or .backup file. It returns nil only when the file is
 // durable in the repository. A file that is there already with the same content is success; with other content it is a
 // *[ConflictError], also where the repository is encrypted and this host cannot read it.
@@ -75,7 +78,7 @@ func (a *Archive) PushContent(ctx context.Context, n Name, content io.ReaderAt, 
 	}
 	_, err = a.repo.Put(ctx, key, &repo.PutOptions{Label: label}, func(w io.Writer) error {
 		h := xxh3.New128()
-		if _, err := io.Copy(io.MultiWriter(h, w), whole(f)); err != nil {
+		if _, err := io.CopyBuffer(io.MultiWriter(h, w), whole(f), make([]byte, readSize)); err != nil {
 			return err
 		}
 		d, err := sum()
@@ -169,7 +172,7 @@ type digest struct {
 
 func digestOf(f *io.SectionReader) (d digest, err error) {
 	sha, fast := sha256.New(), xxh3.New128()
-	if _, err := io.Copy(io.MultiWriter(sha, fast), whole(f)); err != nil {
+	if _, err := io.CopyBuffer(io.MultiWriter(sha, fast), whole(f), make([]byte, readSize)); err != nil {
 		return d, err
 	}
 	d.fast = fast.Sum128()

@@ -203,7 +203,7 @@ func directories() []string {
 // parents returns the directories above a path, the nearest first.
 func parents(p string) []string {
 	var all []string
-	for p = path.Dir(p); p != "."; p = path.Dir(p) {
+	for p = path.Dir(p); p != "." && p != "/"; p = path.Dir(p) {
 		all = append(all, p)
 	}
 	return all

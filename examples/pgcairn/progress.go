@@ -21,27 +21,33 @@ type meter func(phase string, done, total int64)
 func (a *app) meter() meter {
 	switch a.common.Progress {
 	case "bar":
-		return a.bar
+		return a.bar()
 	case "plain":
 		return a.plain()
 	case "auto":
 		if term.IsTerminal(int(os.Stderr.Fd())) { //nolint:gosec // a file descriptor
-			return a.bar
+			return a.bar()
 		}
 	}
 	return nil
 }
 
-func (a *app) bar(phase string, done, total int64) {
-	a.screen.show(func(b *progressbar.ProgressBar) {
-		b.Describe(phase)
-		if total > 0 {
-			if b.GetMax64() != total {
-				b.ChangeMax64(total)
+func (a *app) bar() meter {
+	var phase string
+	return func(p string, done, total int64) {
+		a.screen.show(func(b *progressbar.ProgressBar) {
+			if p != phase {
+				phase = p
+				b.Describe(p)
 			}
-			_ = b.Set64(min(done, total))
-		}
-	})
+			if total > 0 {
+				if b.GetMax64() != total {
+					b.ChangeMax64(total)
+				}
+				_ = b.Set64(min(done, total))
+			}
+		})
+	}
 }
 
 func (a *app) plain() meter {

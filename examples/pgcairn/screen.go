@@ -34,6 +34,7 @@ func (s *screen) show(f func(*progressbar.ProgressBar)) {
 			progressbar.OptionSetWriter(s.w),
 			progressbar.OptionShowBytes(true),
 			progressbar.OptionShowTotalBytes(true),
+			progressbar.OptionShowCount(),
 			progressbar.OptionUseIECUnits(true),
 			progressbar.OptionFullWidth(),
 			progressbar.OptionUseANSICodes(true),

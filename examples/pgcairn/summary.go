@@ -24,7 +24,9 @@ func newSummaryDoc(s *backup.Summary) summaryDoc {
 }
 
 func (d summaryDoc) print(w io.Writer) {
-	row := func(name, format string, args ...any) { fmt.Fprintf(w, "%-9s %s\n", name, fmt.Sprintf(format, args...)) }
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%-9s %s\n", name, fmt.Sprintf(format, args...))
+	}
 	row("backup", "%s", d.ID)
 	row("type", "%s", d.Type)
 	if d.Parent != nil {

@@ -48,7 +48,7 @@ func TestWrongInputs(t *testing.T) {
 		{name: "no directory", args: []string{"backup", "--pgdata", "/nonexistent"}, problem: "there is no such directory", hint: "--pgdata"},
 		{name: "another server's data directory", args: []string{"backup", "--pgdata", foreign.Data}, problem: "system identifier", hint: "--pgdata"},
 		{name: "server down", args: back("--dsn", "host="+occupied), problem: "connect to the server", hint: "is the server running"},
-		{name: "server down, checked", args: []string{"check", "--dsn", "host="+occupied}, problem: "connect to the server", hint: "is the server running"},
+		{name: "server down, checked", args: []string{"check", "--dsn", "host=" + occupied}, problem: "connect to the server", hint: "is the server running"},
 		{name: "malformed DSN", args: back("--dsn", "host=x port=many"), problem: "port", hint: "DSN"},
 		{name: "a role without privileges", args: back("--dsn", "user=weak dbname=postgres"), problem: "permission denied", hint: "role"},
 		{

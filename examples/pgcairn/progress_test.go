@@ -1,0 +1,90 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/creack/pty"
+	"github.com/stretchr/testify/require"
+)
+
+func TestProgress(t *testing.T) {
+	h := newHost(t)
+	h.writer().ok(t, "init")
+	c := newCluster(t, h, nil)
+	// Progress is told five times a second, so it has to last a little.
+	c.Exec(t, `create table big as select md5(i::text) a, md5((i + 1)::text) b, md5((i + 2)::text) c from generate_series(1, 1000000) i`)
+	near := h.writer().with("PGHOST="+c.Socket, "PGUSER=postgres")
+
+	for _, p := range []struct {
+		name     string
+		args     []string
+		terminal bool
+		bar      bool
+		plain    bool
+	}{
+		{name: "auto on a terminal", terminal: true, bar: true},
+		{name: "auto on a pipe"},
+		{name: "bar on a pipe", args: []string{"--progress", "bar"}, bar: true},
+		{name: "plain on a terminal", args: []string{"--progress", "plain"}, terminal: true, plain: true},
+		{name: "none on a terminal", args: []string{"--progress", "none"}, terminal: true},
+	} {
+		t.Run(p.name+" backup", func(t *testing.T) {
+			command := []string{"backup", "--pgdata", c.Data}
+			requireProgress(t, near, append(command, p.args...), "backup", p.terminal, p.bar, p.plain)
+		})
+		t.Run(p.name+" restore", func(t *testing.T) {
+			command := []string{"restore", filepath.Join(h.dir, p.name), "--identity", h.identity}
+			requireProgress(t, near, append(command, p.args...), "restore", p.terminal, p.bar, p.plain)
+		})
+	}
+}
+
+// requireProgress runs a command, with stderr a terminal or not, and looks at what is there.
+func requireProgress(t *testing.T, h *host, command []string, what string, terminal, bar, plain bool) {
+	t.Helper()
+	cmd := h.command(t, append(command, "--json")...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if terminal {
+		shown := make(chan struct{})
+		us, them, err := pty.Open()
+		require.NoError(t, err)
+		defer us.Close()
+		require.NoError(t, pty.Setsize(us, &pty.Winsize{Rows: 24, Cols: 100}))
+		cmd.Stderr = them
+		require.NoError(t, cmd.Start())
+		require.NoError(t, them.Close())
+		go func() {
+			defer close(shown)
+			_, _ = io.Copy(&stderr, us) // ends in an error once the program has ended
+		}()
+		require.NoError(t, cmd.Wait())
+		<-shown
+	} else {
+		require.NoError(t, cmd.Run())
+	}
+	require.Contains(t, parseJSON(t, stdout.String()), "duration_seconds")
+	text := stderr.String()
+	switch {
+	case bar:
+		require.Contains(t, text, what+": ")
+		require.Contains(t, text, "%")
+		require.Contains(t, text, "\r")
+		require.Contains(t, text, "█")
+		require.Empty(t, strings.TrimSpace(afterLastClear(text)), "the bar is still there: %q", text)
+	case plain:
+		require.Contains(t, text, what+": ")
+		require.NotContains(t, text, "█")
+	default:
+		require.Empty(t, text)
+	}
+}
+
+// afterLastClear returns what stands on a line after it was cleared for the last time.
+func afterLastClear(text string) string {
+	return text[strings.LastIndexAny(text, "\r\n")+1:]
+}

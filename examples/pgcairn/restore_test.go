@@ -1,0 +1,111 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pgcairn/pgcairn/internal/pgtest"
+	"github.com/stretchr/testify/require"
+)
+
+func TestPlanAndRestoreRefuse(t *testing.T) {
+	h := newHost(t)
+	h.writer().ok(t, "init")
+	c := newCluster(t, h, nil)
+	c.Exec(t, `create tablespace aside location '`+pgtest.Dir(t)+`'`)
+	near := h.writer().with("PGHOST="+c.Socket, "PGUSER=postgres")
+	older := near.json(t, "backup", "--pgdata", c.Data)["id"].(string)
+	newer := near.json(t, "backup", "--pgdata", c.Data)["id"].(string)
+	reader := h.reader()
+	occupied := pgtest.Dir(t)
+	require.NoError(t, os.WriteFile(filepath.Join(occupied, "x"), nil, 0o644))
+	fresh := filepath.Join(h.dir, "fresh")
+	aside := "aside=" + filepath.Join(h.dir, "aside")
+
+	for _, w := range []struct {
+		name    string
+		args    []string
+		problem string
+		hint    string
+	}{
+		{"a directory that is not empty", []string{"restore", occupied, "--tablespace", aside}, "is not empty", "choose another directory"},
+		{"a file in the place", []string{"restore", filepath.Join(occupied, "x"), "--tablespace", aside}, "not a directory", ""},
+		{"a tablespace without a place", []string{"restore", fresh}, `tablespace "aside"`, "--tablespace NAME=DIR"},
+		{"a tablespace that is not there", []string{"restore", fresh, "--tablespace", aside, "--tablespace", "more=/x"}, `no tablespace "more"`, "--tablespace"},
+		{"a tablespace that is not empty", []string{"restore", fresh, "--tablespace", "aside=" + occupied}, "is not empty", "choose another directory"},
+		{"a restore point with too long a name", []string{"plan", "--to-name", strings.Repeat("x", 64)}, "63 bytes", ""},
+	} {
+		t.Run(w.name, func(t *testing.T) {
+			reader.run(t, w.args...).requireFailure(t, 1, w.problem, w.hint)
+			require.NoFileExists(t, filepath.Join(fresh, "global", "pg_control"))
+		})
+	}
+
+	for _, w := range []struct {
+		name   string
+		args   []string
+		reason string
+	}{
+		{"a time before all backups", []string{"plan", "--to-time", "2001-01-01T00:00:00Z"}, "every backup ended after the target"},
+		{"a position beyond the archive", []string{"plan", "--to-lsn", "FFFF/0"}, "not archived"},
+		{"a timeline that never was", []string{"plan", "--timeline", "0x10"}, "history of timeline 16"},
+		{"no such backup", []string{"plan", "--backup", "20200101T000000Z-000000"}, "there is no backup"},
+		{"a restore", []string{"restore", fresh, "--to-time", "2001-01-01 00:00:00+00"}, "every backup ended after the target"},
+	} {
+		t.Run(w.name, func(t *testing.T) {
+			reader.run(t, w.args...).requireFailure(t, 1, w.reason, "pgcairn list")
+			out := reader.run(t, append(w.args, "--json")...)
+			doc := parseJSON(t, out.stdout)
+			require.Equal(t, false, doc["reachable"])
+			require.Contains(t, doc["reason"], w.reason)
+			requireKeys(t, doc, "target", "wal", "wal_bytes", "restore_bytes", "requests", "nearest", "warnings")
+			out.stdout = ""
+			out.requireFailure(t, 1, w.reason, "pgcairn list")
+		})
+	}
+
+	for _, w := range []struct {
+		name   string
+		args   []string
+		backup string
+		target map[string]any
+	}{
+		{"latest", nil, newer, map[string]any{"kind": "latest"}},
+		{"immediate", []string{"--to-immediate"}, newer, map[string]any{"kind": "immediate"}},
+		{"a forced backup", []string{"--backup", older, "--to-immediate"}, older, map[string]any{"kind": "immediate"}},
+		{"current timeline", []string{"--timeline", "current"}, newer, map[string]any{"kind": "latest"}},
+		{"timeline by number", []string{"--timeline", "1"}, newer, map[string]any{"kind": "latest"}},
+		{"a transaction", []string{"--to-xid", "800", "--exclusive"}, older, map[string]any{"kind": "xid", "xid": 800.0, "exclusive": true}},
+		{"a restore point", []string{"--to-name", "before the party"}, older, map[string]any{"kind": "name", "name": "before the party"}},
+		{"another zone", []string{"--to-time", "2096-11-21 12:15:30.5+02"}, newer, map[string]any{"kind": "time", "time": "2096-11-21T10:15:30.5Z"}},
+	} {
+		t.Run(w.name, func(t *testing.T) {
+			p := reader.json(t, append([]string{"plan"}, w.args...)...)
+			require.Equal(t, w.backup, p["backup"])
+			require.Equal(t, w.target, p["target"])
+			require.Equal(t, 1.0, p["timeline"])
+		})
+	}
+
+	t.Run("action", func(t *testing.T) {
+		dir := filepath.Join(h.dir, "paused")
+		reader.ok(t, "restore", dir, "--to-immediate", "--action", "pause", "--tablespace", aside)
+		conf, err := os.ReadFile(filepath.Join(dir, "postgresql.auto.conf"))
+		require.NoError(t, err)
+		require.Contains(t, string(conf), "recovery_target_action = 'pause'")
+	})
+
+	t.Run("a damaged manifest", func(t *testing.T) {
+		flip(t, filepath.Join(h.repo, "backups", newer))
+		out := reader.run(t, "list", "--json")
+		list := parseJSON(t, out.stdout)["backups"].([]any)
+		require.Len(t, list, 1)
+		require.Equal(t, older, list[0].(map[string]any)["id"])
+		out.stdout = ""
+		out.requireFailure(t, 1, "corrupt object backups/"+newer, "damaged")
+		reader.run(t, "show", newer).requireFailure(t, 1, "corrupt object backups/"+newer, "damaged")
+		require.Equal(t, older, reader.json(t, "plan")["backup"])
+	})
+}

@@ -1,0 +1,54 @@
+package restore
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/pgcairn/pgcairn/backup"
+	"github.com/pgcairn/pgcairn/internal/pgfile"
+)
+
+// markFile lies in a directory while a restore is going on there. What it says lets the next restore clear up after
+// one that was killed.
+const markFile = "pgcairn.restore"
+
+// mark is the content of markFile.
+type mark struct {
+	Backup      backup.ID         `json:"backup"`
+	Control     [32]byte          `json:"control"`     // SHA-256 of the pg_control to come
+	Tablespaces map[string]string `json:"tablespaces"` // directories by OID
+}
+
+// readMark returns what a restore that was killed here has left, or nil when there was none, or when what it made has
+// been started since.
+func (d *destination) readMark() (*mark, error) {
+	b, err := d.readFile(markFile, 1<<20)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
+	m := &mark{}
+	if json.Unmarshal(b, m) != nil {
+		// Killed while it was written, when there was nothing else.
+		return &mark{}, requireEmpty(d.root, d.path)
+	}
+	control, err := d.readFile(pgfile.ControlPath, 1<<20)
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
+	// Killed at the very end: everything is in place. Once a server has run on it, pg_control is another.
+	if sha256.Sum256(control) == m.Control {
+		if _, err := d.root.Lstat("postmaster.pid"); errors.Is(err, fs.ErrNotExist) {
+			return m, nil
+		}
+	}
+	return nil, nil
+}

@@ -1,0 +1,71 @@
+package restore
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+
+	"github.com/pgcairn/pgcairn/backup"
+)
+
+// TablespaceError means that a restore was not told where a tablespace should go, was told of a place where it cannot
+// go, or was told of a tablespace that is not in the backup.
+type TablespaceError struct {
+	Name     string
+	OID      uint32
+	Location string // where it was when it was backed up; empty when it is not in the backup
+	Reason   string // why it cannot go where it was to; empty when it was to go nowhere
+}
+
+func (e *TablespaceError) Error() string {
+	if e.Location == "" {
+		return fmt.Sprintf("restore: the backup has no tablespace %q", e.Name)
+	}
+	if e.Reason != "" {
+		return fmt.Sprintf("restore: tablespace %q (OID %d): %s", e.Name, e.OID, e.Reason)
+	}
+	return fmt.Sprintf("restore: tablespace %q (OID %d), once at %s, needs a directory to be restored to", e.Name, e.OID, e.Location)
+}
+
+// mapTablespaces returns the absolute directory of each tablespace, by OID. dir is where the data directory goes.
+func mapTablespaces(dir string, m *backup.Manifest, mapping map[string]string) (map[string]string, error) {
+	out := map[string]string{}
+	used := map[string]bool{}
+	taken := []string{dir}
+	for _, t := range m.Tablespaces {
+		oid := strconv.FormatUint(uint64(t.OID), 10)
+		for _, name := range []string{t.Name, oid} {
+			location, ok := mapping[name]
+			if !ok {
+				continue
+			}
+			abs, err := filepath.Abs(location)
+			if err != nil {
+				return nil, fmt.Errorf("restore: %w", err)
+			}
+			for _, other := range taken {
+				if within(abs, other) || within(other, abs) {
+					return nil, &TablespaceError{Name: t.Name, OID: t.OID, Location: t.Location, Reason: fmt.Sprintf(
+						"%s and %s are not beside each other", abs, other)}
+				}
+			}
+			out[oid], used[name], taken = abs, true, append(taken, abs)
+			break
+		}
+		if out[oid] == "" {
+			return nil, &TablespaceError{Name: t.Name, OID: t.OID, Location: t.Location}
+		}
+	}
+	for name := range mapping {
+		if !used[name] {
+			return nil, &TablespaceError{Name: name}
+		}
+	}
+	return out, nil
+}
+
+// within tells whether a directory is another or lies in it, by their clean, absolute paths.
+func within(dir, outer string) bool {
+	rel, err := filepath.Rel(outer, dir)
+	return err == nil && filepath.IsLocal(rel)
+}

@@ -1,0 +1,216 @@
+package wal_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgcairn/pgcairn/repo"
+	"github.com/pgcairn/pgcairn/repo/repotest"
+	"github.com/pgcairn/pgcairn/wal"
+	"github.com/pgcairn/pgcairn/wal/waltest"
+)
+
+func TestCoverageOfNothing(t *testing.T) {
+	a := openArchive(t, repotest.Mem(nil), nil)
+	c, err := a.Coverage(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, wal.Coverage{}, c)
+	require.Nil(t, c.Timeline(1))
+	require.False(t, c.Holds(segment(1)))
+	_, ok := c.From(segment(1))
+	require.False(t, ok)
+
+	require.NoError(t, a.Claim(t.Context(), "me", wal.System{ID: systemID, SegmentSize: 1 << 20}))
+	c, err = a.Coverage(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, wal.Coverage{System: wal.System{ID: systemID, SegmentSize: 1 << 20}}, c)
+}
+
+// several has three timelines: 1 with two gaps, 2 with its history, and 4 with a history and nothing else.
+func several(t *testing.T, o *repo.Options) (*wal.Archive, repo.Store) {
+	t.Helper()
+	store := repotest.Mem(nil)
+	a := openArchive(t, store, o)
+	for _, number := range []uint64{300, 256, 254, 255, 250, 4095, 4096, 4097} { // in no order; over the edge of a group and of a name's part
+		require.NoError(t, push(t, a, segment(number).Name(), content(segment(number))))
+	}
+	require.NoError(t, push(t, a, segment(251).Name()+".partial", content(segment(251))))
+	require.NoError(t, push(t, a, segment(250).Name()+".00000028.backup", []byte("START WAL LOCATION: 0/FA000028 (file x)\n")))
+	require.NoError(t, push(t, a, "00000002.history", waltest.History(wal.Fork{Timeline: 1, At: segment(256).Start() + 0x60})))
+	require.NoError(t, push(t, a, segment(256).On(2).Name(), content(segment(256).On(2))))
+	require.NoError(t, push(t, a, "00000004.history", waltest.History(
+		wal.Fork{Timeline: 1, At: segment(256).Start() + 0x60}, wal.Fork{Timeline: 2, At: segment(256).Start() + 0x80})))
+	return a, store
+}
+
+func TestCoverage(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			a, _ := several(t, options(t, kind))
+			c, err := a.Coverage(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, wal.System{ID: systemID, SegmentSize: 1 << 20}, c.System)
+			require.Len(t, c.Timelines, 3)
+
+			one := c.Timeline(1)
+			require.Equal(t, []wal.Range{
+				{First: segment(250), Last: segment(250)}, {First: segment(254), Last: segment(256)}, {First: segment(300), Last: segment(300)},
+				{First: segment(4095), Last: segment(4097)},
+			}, one.Ranges)
+			require.Equal(t, []wal.Range{
+				{First: segment(251), Last: segment(253)}, {First: segment(257), Last: segment(299)}, {First: segment(301), Last: segment(4094)},
+			}, one.Gaps())
+			require.Nil(t, one.History)
+			require.Equal(t, 8, one.Segments)
+			require.Greater(t, one.Bytes, int64(8*1000))
+			require.Less(t, one.Bytes, int64(8<<20))
+
+			two := c.Timeline(2)
+			require.Equal(t, []wal.Range{{First: segment(256).On(2), Last: segment(256).On(2)}}, two.Ranges)
+			require.Equal(t, wal.Timeline(2), two.History.Timeline)
+			require.Empty(t, two.Gaps())
+			four := c.Timeline(4)
+			require.Empty(t, four.Ranges)
+			require.Empty(t, four.Gaps())
+			require.Len(t, four.History.Forks, 2)
+			require.Nil(t, c.Timeline(3))
+
+			for number, want := range map[uint64]uint64{250: 250, 254: 256, 255: 256, 256: 256, 300: 300, 4095: 4097, 4096: 4097} {
+				last, ok := c.From(segment(number))
+				require.True(t, ok && c.Holds(segment(number)), "%d", number)
+				require.Equal(t, segment(want), last)
+			}
+			for _, missing := range []wal.Segment{
+				segment(0), segment(249), segment(251), segment(253), segment(257), segment(299), segment(301), segment(4094), segment(4098),
+				segment(250).On(2), segment(256).On(3), segment(256).On(4),
+			} {
+				_, ok := c.From(missing)
+				require.False(t, ok || c.Holds(missing), "%s", missing)
+			}
+
+			h, ok := c.History(1)
+			require.True(t, ok)
+			require.Equal(t, wal.History{Timeline: 1}, h)
+			h, ok = c.History(4)
+			require.True(t, ok)
+			require.Equal(t, wal.Timeline(2), h.Forks[1].Timeline)
+			_, ok = c.History(3)
+			require.False(t, ok)
+		})
+	}
+}
+
+func TestCoverageAsJSON(t *testing.T) {
+	a, _ := several(t, nil)
+	c, err := a.Coverage(t.Context())
+	require.NoError(t, err)
+	c.Timelines = c.Timelines[1:]
+	c.Timelines[0].Bytes = 7
+	b, err := json.Marshal(c)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"system_id":"7500000000000000042","timelines":[
+		{"timeline":2,"first":"000000020000000000000100","last":"000000020000000000000100","segments":1,"bytes":7,"gaps":[]},
+		{"timeline":4,"first":null,"last":null,"segments":0,"bytes":0,"gaps":[]}]}`, string(b))
+	b, err = json.Marshal(wal.Coverage{})
+	require.NoError(t, err)
+	require.JSONEq(t, `{"system_id":"0","timelines":[]}`, string(b))
+}
+
+func TestCoverageRefusesForeignKeys(t *testing.T) {
+	prefix := fmt.Sprintf("wal/%d/", uint64(systemID))
+	_, clean := several(t, nil)
+	for _, key := range []string{
+		"junk", "00000003.history.old", "00000001/junk", "00000001/00000001000000/junk",
+		"00000001/00000001000000/000000010000000000000001.gz",
+		"00000001/00000001000000/000000010000000000000100", // of another group
+		"00000002/00000001000000/000000010000000000000001", // of another timeline
+		"000000010000000000000001",                         // too high up
+		"00000001/00000001000000/x/000000010000000000000001",
+		"00000003/00000003.history",
+		"00000001/00000001000010/000000010000000000001000", // no segment number at all
+	} {
+		store := copyStore(t, clean, func(key string) string { return key })
+		writeObject(t, store, prefix+key, []byte("x"))
+		_, err := openArchive(t, store, nil).Coverage(t.Context())
+		var e *wal.NameError
+		require.ErrorAs(t, err, &e, key)
+	}
+	// Fine in another cluster, but not where segments have 16 MiB.
+	store := repotest.Mem(nil)
+	a := openArchive(t, store, nil)
+	require.NoError(t, a.Claim(t.Context(), "me", wal.System{ID: systemID, SegmentSize: 16 << 20}))
+	writeObject(t, store, prefix+"00000001/00000001000000/000000010000000000000100", []byte("x"))
+	_, err := a.Coverage(t.Context())
+	var e *wal.NameError
+	require.ErrorAs(t, err, &e)
+
+	// What is not below the cluster's prefix is not the archive's.
+	writeObject(t, clean, "wal/1/00000001/00000001000000/000000010000000000000001", []byte("x"))
+	writeObject(t, clean, "other/junk", []byte("x"))
+	_, err = openArchive(t, clean, nil).Coverage(t.Context())
+	require.NoError(t, err)
+}
+
+func TestCoverageDoesNotGuess(t *testing.T) {
+	_, store := several(t, nil)
+	history := fmt.Sprintf("wal/%d/00000002.history", uint64(systemID))
+	for name, fault := range map[string]repotest.Fault{
+		"the list fails":           {Op: repotest.OpList},
+		"the list breaks off":      {Op: repotest.OpList, Do: repotest.Cut(3)},
+		"the list fails at last":   {Op: repotest.OpList, Do: repotest.FailAfter(nil)},
+		"a history cannot be read": {Op: repotest.OpOpen, Key: history},
+		"a history breaks off":     {Op: repotest.OpOpen, Key: history, Do: repotest.Cut(20)},
+		"a history is damaged":     {Op: repotest.OpOpen, Key: history, Do: repotest.Flip(90)},
+		"a history is deleted":     {Op: repotest.OpOpen, Key: history, Do: repotest.Fail(fs.ErrNotExist)},
+		"the claim cannot be read": {Op: repotest.OpOpen, Key: "systems/1"},
+		"the claim is damaged":     {Op: repotest.OpOpen, Key: "systems/1", Do: repotest.Flip(20)},
+	} {
+		s := repotest.Faulty(store, fault)
+		a, err := reopenArchive(t, s, nil)
+		require.NoError(t, err, name)
+		c, err := a.Coverage(t.Context())
+		requireNoAnswer(t, err, name)
+		require.Equal(t, wal.Coverage{}, c, name)
+		require.Equal(t, 1, s.Struck(), name)
+	}
+}
+
+func TestCoverageRefusesAHistoryThatIsNone(t *testing.T) {
+	store := repotest.Mem(nil)
+	r, err := repo.Init(t.Context(), store, nil)
+	require.NoError(t, err)
+	a := newArchive(t, r)
+	require.NoError(t, push(t, a, segment(1).Name(), content(segment(1))))
+	putObject(t, r, fmt.Sprintf("wal/%d/00000002.history", uint64(systemID)), []byte("no history\n"), nil)
+	_, err = a.Coverage(t.Context())
+	require.Error(t, err)
+}
+
+func TestGapsOfRanges(t *testing.T) {
+	require.Empty(t, wal.TimelineCoverage{}.Gaps())
+	require.Empty(t, wal.TimelineCoverage{Ranges: []wal.Range{{First: segment(1), Last: segment(9)}}}.Gaps())
+	require.Equal(t, []wal.Range{{First: segment(2), Last: segment(2)}}, wal.TimelineCoverage{Ranges: []wal.Range{
+		{First: segment(1), Last: segment(1)}, {First: segment(3), Last: segment(3)},
+	}}.Gaps())
+}
+
+// TestCoverageOfMany has more segments than a store lists at once.
+func TestCoverageOfMany(t *testing.T) {
+	store := repotest.Mem(nil)
+	a := openArchive(t, store, nil)
+	require.NoError(t, a.Claim(t.Context(), "me", wal.System{ID: systemID, SegmentSize: 1 << 20}))
+	for number := range uint64(3000) {
+		name := segment(number).Name()
+		writeObject(t, store, fmt.Sprintf("wal/%d/%s/%s/%s", uint64(systemID), name[:8], name[8:22], name), bytes.Repeat([]byte("x"), 10))
+	}
+	c, err := a.Coverage(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []wal.TimelineCoverage{{
+		Timeline: 1, Ranges: []wal.Range{{First: segment(0), Last: segment(2999)}}, Segments: 3000, Bytes: 30_000,
+	}}, c.Timelines)
+}

@@ -1,0 +1,531 @@
+package wal_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgcairn/pgcairn/repo"
+	"github.com/pgcairn/pgcairn/repo/repotest"
+	"github.com/pgcairn/pgcairn/wal"
+	"github.com/pgcairn/pgcairn/wal/waltest"
+)
+
+const backupNotes = "START WAL LOCATION: 0/1000028 (file 000000010000000000000010)\nSTOP WAL LOCATION: 0/1000100 (file 000000010000000000000010)\n"
+
+func TestPushEveryKindOfFile(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			store := repotest.Mem(nil)
+			a := openArchive(t, store, options(t, kind))
+			files := map[string][]byte{
+				segment(16).Name():                      content(segment(16)),
+				segment(17).Name():                      noisy(segment(17)),
+				segment(18).On(3).Name():                content(segment(18).On(3)),
+				segment(18).On(3).Name() + ".partial":   content(segment(18).On(3)),
+				segment(19).On(4).Name():                content(segment(19).On(2)), // begins with pages of an older timeline
+				"00000003.history":                      waltest.History(wal.Fork{Timeline: 1, At: segment(17).Start() + 0x60}),
+				segment(16).Name() + ".00000028.backup": []byte(backupNotes),
+			}
+			require.NoError(t, a.Claim(t.Context(), "me", cluster))
+			dir := t.TempDir()
+			for name, b := range files {
+				path := place(t, dir, name, b)
+				require.NoError(t, a.Push(t.Context(), path), name)
+				require.NoError(t, a.Push(t.Context(), path), "%s again", name)
+				require.NoError(t, push(t, openArchive(t, store, options(t, kind)), name, b), "%s again, by another process", name)
+			}
+			require.Len(t, objects(t, store, "wal/"), len(files))
+			for name, b := range files {
+				requireHeld(t, a, name, b)
+				requireHeld(t, openArchive(t, store, options(t, kind)), name, b)
+			}
+			requireOnly(t, dir, sortedKeys(files)...)
+		})
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	var list []string
+	for k := range m {
+		list = append(list, k)
+	}
+	return list
+}
+
+func TestPushOtherContent(t *testing.T) {
+	files := map[string][]byte{
+		segment(1).Name():                      content(segment(1)),
+		segment(1).Name() + ".partial":         content(segment(1)),
+		"00000002.history":                     waltest.History(wal.Fork{Timeline: 1, At: 0x100060}),
+		segment(1).Name() + ".00000028.backup": []byte(backupNotes),
+	}
+	for kind, o := range map[string]*repo.Options{
+		"plain": nil, "encrypted": options(t, "encrypted"), "write-only": {Cipher: cipher(t, "")},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			store := repotest.Mem(nil)
+			require.NoError(t, openArchive(t, store, o).Claim(t.Context(), "me", cluster))
+			for name, b := range files {
+				require.NoError(t, push(t, openArchive(t, store, o), name, b))
+				other := append([]byte(nil), b...)
+				other[len(other)-2] ^= 1
+				err := push(t, openArchive(t, store, o), name, other)
+				var conflict *wal.ConflictError
+				require.ErrorAs(t, err, &conflict, name)
+				require.Equal(t, &wal.ConflictError{Name: name, Archived: sha256.Sum256(b), Offered: sha256.Sum256(other)}, conflict)
+				require.Contains(t, err.Error(), name)
+				require.NoError(t, push(t, openArchive(t, store, o), name, b), "the same content stays fine")
+			}
+			if kind != "write-only" {
+				for name, b := range files {
+					requireHeld(t, openArchive(t, store, o), name, b)
+				}
+			}
+		})
+	}
+}
+
+// TestPushOnAWriteOnlyHost: it writes, and what it writes it cannot read.
+func TestPushOnAWriteOnlyHost(t *testing.T) {
+	store := repotest.Mem(nil)
+	state := t.TempDir()
+	host := func() *wal.Archive {
+		return openArchive(t, store, &repo.Options{Cipher: cipher(t, ""), StateDir: state})
+	}
+	for number := range uint64(3) {
+		require.NoError(t, push(t, host(), segment(number).Name(), content(segment(number))))
+	}
+	require.Len(t, objects(t, store, "keys/"), 1, "the processes of one host use one data key")
+	dst := filepath.Join(t.TempDir(), "x")
+	requireNoAnswer(t, host().Fetch(t.Context(), segment(1).Name(), dst))
+	require.NoFileExists(t, dst)
+	require.ErrorIs(t, host().Fetch(t.Context(), segment(9).Name(), dst), fs.ErrNotExist, "that, it can tell")
+	requireHeld(t, openArchive(t, store, options(t, "encrypted")), segment(1).Name(), content(segment(1)))
+}
+
+func TestPushRefusesWhatIsNotTheSegment(t *testing.T) {
+	good := content(segment(5))
+	name := segment(5).Name()
+	edit := func(off int, v ...byte) []byte {
+		b := append([]byte(nil), good...)
+		copy(b[off:], v)
+		return b
+	}
+	for what, c := range map[string]struct {
+		name    string
+		content []byte
+	}{
+		"empty":                              {name, nil},
+		"one byte":                           {name, good[:1]},
+		"less than a header":                 {name, good[:39]},
+		"only a header":                      {name, good[:40]},
+		"one page":                           {name, good[:8192]},
+		"short by a byte":                    {name, good[:len(good)-1]},
+		"long by a byte":                     {name, append(append([]byte(nil), good...), 0)},
+		"two segments":                       {name, append(append([]byte(nil), good...), good...)},
+		"never filled":                       {name, make([]byte, 1<<20)},
+		"recycled":                           {name, content(segment(3))},
+		"renamed":                            {segment(6).Name(), good},
+		"renamed to another high part":       {"000000010000000100000005", good},
+		"of a later timeline":                {name, content(segment(5).On(2))},
+		"of another timeline and segment":    {segment(6).On(2).Name(), good},
+		"not aligned":                        {name, edit(8, 0, 0x20)},
+		"a short header":                     {name, edit(2, 0, 0)},
+		"timeline 0":                         {name, edit(4, 0, 0, 0, 0)},
+		"another segment size":               {name, edit(32, 0, 0, 0x20, 0)},
+		"of PostgreSQL 12":                   {name, edit(0, 0x01, 0xD1)},
+		"text":                               {name, bytes.Repeat([]byte("text "), 1<<18)[:1<<20]},
+		"partial: short":                     {name + ".partial", good[:8192]},
+		"partial: renamed":                   {segment(6).Name() + ".partial", good},
+		"partial: never filled":              {name + ".partial", make([]byte, 1<<20)},
+		"a name out of range for its size":   {"000000010000000000000005", waltest.Segment(wal.Segment{Timeline: 1, Number: 5, Size: 2 << 20}, systemID, 18)[:1<<20]},
+		"history: empty":                     {"00000002.history", nil},
+		"history: text":                      {"00000002.history", []byte("no history\n")},
+		"history: of a child":                {"00000002.history", waltest.History(wal.Fork{Timeline: 2, At: 1})},
+		"history: of the first timeline":     {"00000001.history", nil},
+		"history: large":                     {"00000002.history", append(waltest.History(wal.Fork{Timeline: 1, At: 1}), bytes.Repeat([]byte("#\n"), 1<<20)...)},
+		"history: a segment":                 {"00000002.history", good},
+		"backup: empty":                      {name + ".00000028.backup", nil},
+		"backup: text":                       {name + ".00000028.backup", []byte("no notes\n")},
+		"backup: large":                      {name + ".00000028.backup", append([]byte(backupNotes), make([]byte, 64<<10)...)},
+		"backup: a segment":                  {name + ".00000028.backup", good},
+		"backup: notes in another language ": {name + ".00000028.backup", []byte("DÉBUT: 0/1000028\n")},
+	} {
+		t.Run(what, func(t *testing.T) {
+			for _, claimed := range []bool{false, true} {
+				store := repotest.Mem(nil)
+				a := openArchive(t, store, nil)
+				if claimed {
+					require.NoError(t, a.Claim(t.Context(), "me", cluster))
+				}
+				before := objects(t, store, "")
+				err := a.Push(t.Context(), place(t, t.TempDir(), c.name, c.content))
+				var e *wal.SegmentError
+				require.ErrorAs(t, err, &e)
+				require.Equal(t, c.name, e.Name)
+				require.Contains(t, err.Error(), c.name)
+				require.Equal(t, before, objects(t, store, ""), "nothing was written")
+			}
+		})
+	}
+}
+
+func TestPushRefusesNames(t *testing.T) {
+	store := repotest.Mem(nil)
+	a := openArchive(t, store, nil)
+	for _, name := range []string{"x", "archive_status", "000000010000000000000005.gz", "00000001000000000000000G"} {
+		var e *wal.NameError
+		require.ErrorAs(t, a.Push(t.Context(), place(t, t.TempDir(), name, content(segment(5)))), &e, name)
+	}
+	var e *wal.NameError
+	require.ErrorAs(t, a.Push(t.Context(), ""), &e)
+	require.ErrorAs(t, a.Push(t.Context(), "/"), &e)
+	require.Empty(t, objects(t, store, "wal/"))
+}
+
+func TestPushRefusesWhatIsNoFile(t *testing.T) {
+	a := openArchive(t, repotest.Mem(nil), nil)
+	dir := t.TempDir()
+	path := filepath.Join(dir, segment(5).Name())
+	require.ErrorIs(t, a.Push(t.Context(), path), fs.ErrNotExist)
+	require.NoError(t, os.Symlink("/dev/zero", path))
+	var e *wal.SegmentError
+	require.ErrorAs(t, a.Push(t.Context(), path), &e)
+	require.NoError(t, os.Remove(path))
+	require.NoError(t, os.Mkdir(path, 0o700))
+	require.ErrorAs(t, a.Push(t.Context(), path), &e)
+	require.NoError(t, os.Remove(path))
+	require.NoError(t, os.Symlink(place(t, t.TempDir(), "elsewhere", content(segment(5))), path))
+	require.NoError(t, a.Push(t.Context(), path), "pg_wal may be full of links, for all we care")
+}
+
+func TestPushOfAnotherCluster(t *testing.T) {
+	store := repotest.Mem(nil)
+	a := openArchive(t, store, nil)
+	require.NoError(t, push(t, a, segment(1).Name(), content(segment(1))))
+	for _, name := range []string{segment(1).Name(), segment(2).Name(), segment(2).Name() + ".partial"} {
+		s, err := parseName(t, name).Segment(wal.MinSegmentSize)
+		require.NoError(t, err)
+		err = push(t, openArchive(t, store, nil), name, waltest.Segment(s, 99, 18))
+		var e *wal.ForeignError
+		require.ErrorAs(t, err, &e)
+		require.Equal(t, &wal.ForeignError{Name: name, Got: 99, Want: systemID}, e)
+		require.Contains(t, err.Error(), "99")
+	}
+	require.Len(t, objects(t, store, "wal/"), 1)
+}
+
+func TestPushAfterTheSegmentSizeChanged(t *testing.T) {
+	store := repotest.Mem(nil)
+	a := openArchive(t, store, nil)
+	require.NoError(t, push(t, a, segment(1).Name(), content(segment(1))))
+	s := wal.Segment{Timeline: 1, Number: 7, Size: 2 << 20}
+	err := push(t, a, s.Name(), content(s))
+	require.ErrorContains(t, err, "1048576")
+	require.ErrorContains(t, err, "2097152")
+	require.ErrorContains(t, err, "pg_resetwal")
+	require.Len(t, objects(t, store, "wal/"), 1)
+}
+
+func TestPushHistoryFirst(t *testing.T) {
+	history := waltest.History(wal.Fork{Timeline: 1, At: 0x100060})
+	notes := segment(1).Name() + ".00000028.backup"
+	controls := seeds(t, "control", "pg*")
+	for name, b := range map[string][]byte{"00000002.history": history, notes: []byte(backupNotes)} {
+		// Outside of a data directory nothing tells whose it is.
+		store := repotest.Mem(nil)
+		a := openArchive(t, store, nil)
+		err := a.Push(t.Context(), place(t, t.TempDir(), name, b))
+		requireNoAnswer(t, err)
+		require.ErrorContains(t, err, "push a segment first")
+		requireNoAnswer(t, push(t, a, name, b))
+		require.Empty(t, objects(t, store, "wal/"))
+		require.NoError(t, push(t, a, segment(1).Name(), content(segment(1))))
+		require.NoError(t, push(t, a, name, b))
+
+		// Inside of one, pg_control does.
+		for control, c := range controls {
+			id := binary.LittleEndian.Uint64(c)
+			pgdata := t.TempDir()
+			place(t, filepath.Join(pgdata, "global"), "pg_control", c)
+			path := place(t, filepath.Join(pgdata, "pg_wal"), name, b)
+			a := openArchive(t, repotest.Mem(nil), nil)
+			require.NoError(t, a.Push(t.Context(), path), control)
+			s, err := a.System(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, id, s.ID, control)
+			requireHeld(t, a, name, b)
+
+			// As archive_command does: from the data directory, by a relative path.
+			t.Chdir(pgdata)
+			require.NoError(t, openArchive(t, repotest.Mem(nil), nil).Push(t.Context(), filepath.Join("pg_wal", name)), control)
+
+			// And it tells when the file is another's.
+			a = openArchive(t, repotest.Mem(nil), nil)
+			require.NoError(t, push(t, a, segment(1).Name(), content(segment(1))))
+			var e *wal.ForeignError
+			require.ErrorAs(t, a.Push(t.Context(), path), &e, control)
+			require.Equal(t, &wal.ForeignError{Name: name, Got: id, Want: systemID}, e)
+		}
+	}
+}
+
+func TestPushByMany(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			store := repotest.Mem(nil)
+			if kind == "plain" {
+				var err error
+				store, err = repo.OpenDir(t.TempDir(), nil)
+				require.NoError(t, err)
+			}
+			a := openArchive(t, store, options(t, kind))
+			path := place(t, t.TempDir(), segment(1).Name(), content(segment(1)))
+			var wg sync.WaitGroup
+			for i := range 32 {
+				pusher := a
+				if i%8 == 7 { // as another process would
+					pusher = openArchive(t, store, options(t, kind))
+				}
+				wg.Go(func() {
+					if err := pusher.Push(t.Context(), path); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			require.Len(t, objects(t, store, "wal/"), 1)
+			requireHeld(t, a, segment(1).Name(), content(segment(1)))
+		})
+	}
+}
+
+func TestPushByRivals(t *testing.T) {
+	store := repotest.Mem(nil)
+	a := openArchive(t, store, nil)
+	const rivals = 8
+	errs := make([]error, rivals)
+	contents := make([][]byte, rivals)
+	var wg sync.WaitGroup
+	for i := range rivals {
+		contents[i] = content(segment(1))
+		contents[i][5000] = byte(i)
+		wg.Go(func() { errs[i] = push(t, a, segment(1).Name(), contents[i]) })
+	}
+	wg.Wait()
+	winner := -1
+	for i, err := range errs {
+		if err == nil {
+			require.Equal(t, -1, winner, "one wins")
+			winner = i
+		}
+	}
+	require.GreaterOrEqual(t, winner, 0)
+	for i, err := range errs {
+		var e *wal.ConflictError
+		if i != winner {
+			require.ErrorAs(t, err, &e)
+			require.Equal(t, sha256.Sum256(contents[winner]), e.Archived)
+			require.Equal(t, sha256.Sum256(contents[i]), e.Offered)
+		}
+	}
+	requireHeld(t, a, segment(1).Name(), contents[winner])
+}
+
+// TestPushFailsWhereTheStoreDoes makes each call on the store fail, one after the other.
+func TestPushFailsWhereTheStoreDoes(t *testing.T) {
+	for _, kind := range kinds {
+		name, want := segment(1).Name(), content(segment(1))
+		if kind == "encrypted" { // adds the calls for keys; a smaller file does
+			name, want = "00000002.history", waltest.History(wal.Fork{Timeline: 1, At: 0x100060})
+		}
+		for how, effect := range map[string]repotest.Effect{"at once": repotest.Fail(nil), "when all is done": repotest.FailAfter(nil)} {
+			t.Run(kind+", "+how, func(t *testing.T) {
+				for n := 1; ; n++ {
+					store := repotest.Mem(nil)
+					first := openArchive(t, store, options(t, kind))
+					if kind == "encrypted" {
+						require.NoError(t, first.Claim(t.Context(), "me", cluster))
+					}
+					faulty := repotest.Faulty(store, repotest.Fault{Nth: n, Do: effect})
+					a, err := reopenArchive(t, faulty, options(t, kind))
+					if err == nil {
+						err = push(t, a, name, want)
+					}
+					if faulty.Struck() == 0 {
+						require.NoError(t, err)
+						require.Greater(t, n, 8, "there were calls to fail")
+						break
+					}
+					call := faulty.Calls()[n-1]
+					if err == nil {
+						// It failed by itself: systems/1 is missing at first, and a body ends.
+						require.Contains(t, []repotest.Operation{repotest.OpOpen, repotest.OpRead}, call.Op, "call %d was %v", n, call)
+					} else {
+						require.ErrorIs(t, err, repotest.ErrInjected, "call %d was %v", n, call)
+					}
+					// Whatever happened, the next push by the next process succeeds.
+					next := openArchive(t, store, options(t, kind))
+					require.NoError(t, push(t, next, name, want), "call %d was %v", n, call)
+					requireHeld(t, next, name, want)
+					require.Len(t, objects(t, store, "wal/"), 1)
+				}
+			})
+		}
+	}
+}
+
+// TestPushOfALostAnswer: the store committed the object, and said it had not.
+func TestPushOfALostAnswer(t *testing.T) {
+	for _, kind := range kinds {
+		store := repotest.Mem(nil)
+		o := options(t, kind)
+		require.NoError(t, openArchive(t, store, o).Claim(t.Context(), "me", cluster))
+		faulty := repotest.Faulty(store, repotest.Fault{Op: repotest.OpCommit, Key: "wal/*/*/*/*", Nth: 1, Do: repotest.FailAfter(nil)})
+		a := openArchive(t, faulty, o)
+		require.ErrorIs(t, push(t, a, segment(1).Name(), content(segment(1))), repotest.ErrInjected, "nobody knows that it is durable")
+		require.Equal(t, 1, faulty.Struck())
+		require.Len(t, objects(t, store, "wal/"), 1)
+		require.NoError(t, push(t, a, segment(1).Name(), content(segment(1))))
+		requireHeld(t, a, segment(1).Name(), content(segment(1)))
+		other := content(segment(1))
+		other[9999]++
+		var e *wal.ConflictError
+		require.ErrorAs(t, push(t, a, segment(1).Name(), other), &e)
+	}
+}
+
+func TestPushCancelled(t *testing.T) {
+	want := content(segment(1))
+	for _, op := range []repotest.Operation{repotest.OpCreate, repotest.OpWrite, repotest.OpCommit, repotest.OpOpen} {
+		store := repotest.Mem(nil)
+		require.NoError(t, openArchive(t, store, nil).Claim(t.Context(), "me", cluster))
+		ctx, cancel := context.WithCancelCause(t.Context())
+		faulty := repotest.Faulty(store, repotest.Fault{Op: op, Key: "systems/*", Do: repotest.Stall()}, repotest.Fault{Op: op, Key: "wal/*/*/*/*", Do: repotest.Stall()})
+		a, err := reopenArchive(t, faulty, nil)
+		require.NoError(t, err)
+		r := &tripwire{r: bytes.NewReader(want), trip: func() { cancel(nil) }}
+		err = a.PushContent(ctx, parseName(t, segment(1).Name()), r, int64(len(want)))
+		require.ErrorIs(t, err, context.Canceled, op)
+		require.Empty(t, objects(t, store, "wal/"))
+		require.NoError(t, push(t, openArchive(t, store, nil), segment(1).Name(), want))
+	}
+}
+
+// tripwire calls trip when it is read.
+type tripwire struct {
+	r    io.ReaderAt
+	trip func()
+}
+
+func (r *tripwire) ReadAt(p []byte, off int64) (int, error) {
+	r.trip()
+	return r.r.ReadAt(p, off)
+}
+
+func TestPushOfAFileThatCannotBeRead(t *testing.T) {
+	want := content(segment(1))
+	broken := errors.New("broken disk")
+	for _, at := range []int64{0, 8192, 1 << 19, 1<<20 - 1} {
+		store := repotest.Mem(nil)
+		a := openArchive(t, store, nil)
+		require.NoError(t, a.Claim(t.Context(), "me", cluster))
+		r := readerAt(func(p []byte, off int64) (int, error) {
+			if off <= at && at < off+int64(len(p)) {
+				return 0, broken
+			}
+			return bytes.NewReader(want).ReadAt(p, off)
+		})
+		err := a.PushContent(t.Context(), parseName(t, segment(1).Name()), r, int64(len(want)))
+		require.ErrorIs(t, err, broken, "%d", at)
+		require.Empty(t, objects(t, store, "wal/"))
+	}
+}
+
+type readerAt func(p []byte, off int64) (int, error)
+
+func (f readerAt) ReadAt(p []byte, off int64) (int, error) { return f(p, off) }
+
+// TestPushOfAFileThatChanges: what is archived would not be what its digest says.
+func TestPushOfAFileThatChanges(t *testing.T) {
+	var mu sync.Mutex
+	seen := map[int64]bool{}
+	want := content(segment(1))
+	r := readerAt(func(p []byte, off int64) (int, error) {
+		n, err := bytes.NewReader(want).ReadAt(p, off)
+		mu.Lock()
+		defer mu.Unlock()
+		if off > 1<<19 && seen[off] && n > 0 { // the second who reads here sees something else
+			p[0]++
+		}
+		seen[off] = true
+		return n, err
+	})
+	store := repotest.Mem(nil)
+	a := openArchive(t, store, nil)
+	err := a.PushContent(t.Context(), parseName(t, segment(1).Name()), r, int64(len(want)))
+	var e *wal.SegmentError
+	require.ErrorAs(t, err, &e)
+	require.ErrorContains(t, err, "changed")
+	require.Empty(t, objects(t, store, "wal/"))
+}
+
+// TestPushComparesWithoutADigest: what stands under the name is no object that Push wrote.
+func TestPushOverWhatIsNoSegment(t *testing.T) {
+	store := repotest.Mem(nil)
+	r, err := repo.Init(t.Context(), store, nil)
+	require.NoError(t, err)
+	a := newArchive(t, r)
+	require.NoError(t, a.Claim(t.Context(), "me", cluster))
+	key := wal.Key(cluster, parseName(t, segment(1).Name()))
+	putObject(t, r, key, []byte("x"), []byte("no digest"))
+	var corrupt *repo.CorruptError
+	require.ErrorAs(t, push(t, a, segment(1).Name(), content(segment(1))), &corrupt)
+	require.Equal(t, key, corrupt.Key)
+
+	key = wal.Key(cluster, parseName(t, segment(2).Name()))
+	writeObject(t, store, key, []byte("junk"))
+	require.ErrorAs(t, push(t, a, segment(2).Name(), content(segment(2))), &corrupt)
+	require.Equal(t, key, corrupt.Key)
+}
+
+// putObject writes an object past the archive.
+func putObject(t testing.TB, r *repo.Repo, key string, content, label []byte) {
+	t.Helper()
+	o := &repo.PutOptions{Label: func() ([]byte, error) { return label, nil }}
+	_, err := r.Put(t.Context(), key, o, func(w io.Writer) error {
+		_, err := w.Write(content)
+		return err
+	})
+	require.NoError(t, err)
+}
+
+func TestErrorsNameWhatTheyAreAbout(t *testing.T) {
+	inner := errors.New("inner")
+	for err, want := range map[error][]string{
+		&wal.SegmentError{Name: "SEG", Err: inner}:                         {"SEG", "inner"},
+		&wal.ForeignError{Name: "SEG", Got: 11, Want: 22}:                  {"SEG", "11", "22"},
+		&wal.ConflictError{Name: "SEG", Archived: [32]byte{0xAB, 1: 0xCD}}: {"SEG", "abcd"},
+		&wal.NameError{Name: "SEG", Reason: "because"}:                     {"SEG", "because"},
+	} {
+		for _, w := range want {
+			require.Contains(t, err.Error(), w)
+		}
+		require.False(t, strings.ContainsAny(err.Error(), "\n"))
+		require.NotEmpty(t, fmt.Sprint(err))
+	}
+	require.ErrorIs(t, &wal.SegmentError{Err: inner}, inner)
+}
