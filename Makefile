@@ -11,8 +11,9 @@ TEST := go test -race -p 2 -timeout 30m
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## build the example CLI, bin/pgcairn
+build: ## build the example CLI: bin/pgcairn, and bin/pgcairn-cloud, which it becomes for buckets
 	cd examples && go build -o ../bin/pgcairn ./pgcairn
+	cd examples && go build -tags cloud -o ../bin/pgcairn-cloud ./pgcairn
 
 tools: servers $(LINTER) ## install all that tests, linter and benchmarks need (Debian packages when run by root or sudo)
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgcairn/pgcairn/crypto"
 	"github.com/pgcairn/pgcairn/repo"
+	"github.com/pgcairn/pgcairn/repo/repotest"
 )
 
 // An exhibit is an object of some kind and all ways to read it, which return an error or the right thing.
@@ -20,10 +21,13 @@ type exhibit struct {
 	name  string
 	key   string
 	every bool // whether to flip every bit of it, or one of every byte
-	read  []func(ctx context.Context, t *testing.T, s repo.Store) error
+	fresh bool // whether each read takes a Repo that knows nothing yet
+	read  []reading
 	// Reads that look at a part only and may miss what is wrong with another; but what they return must be right.
-	glance []func(ctx context.Context, t *testing.T, s repo.Store) error
+	glance []reading
 }
+
+type reading func(t *testing.T, r *repo.Repo) error
 
 var errWrong = errors.New("something wrong was returned as if it were right")
 
@@ -32,16 +36,16 @@ func exhibits(t *testing.T, g *rig) []exhibit {
 	t.Helper()
 	ctx := t.Context()
 	all := []exhibit{
-		{name: "marker", key: "pgcairn.json", every: true, read: []func(context.Context, *testing.T, repo.Store) error{
-			func(ctx context.Context, t *testing.T, s repo.Store) error {
-				r, err := repo.Open(ctx, s, g.readOptions(t))
+		{name: "marker", key: "pgcairn.json", every: true, read: []reading{
+			func(t *testing.T, r *repo.Repo) error {
+				r, err := repo.Open(t.Context(), r.Store(), g.readOptions(t))
 				if err == nil && (r.ID() != g.w.ID() || r.Encrypted() != g.encrypted) {
 					return errWrong
 				}
 				return err
 			},
-			func(ctx context.Context, t *testing.T, s repo.Store) error {
-				_, err := repo.Init(ctx, s, g.readOptions(t))
+			func(t *testing.T, r *repo.Repo) error {
+				_, err := repo.Init(t.Context(), r.Store(), g.readOptions(t))
 				return err
 			},
 		}},
@@ -49,10 +53,10 @@ func exhibits(t *testing.T, g *rig) []exhibit {
 
 	want := note{Text: "a cairn marks the way back", Count: 3}
 	require.NoError(t, g.w.CreateRecord(ctx, "notes/record", want))
-	all = append(all, exhibit{name: "record", key: "notes/record", every: true, read: []func(context.Context, *testing.T, repo.Store) error{
-		func(ctx context.Context, t *testing.T, s repo.Store) error {
+	all = append(all, exhibit{name: "record", key: "notes/record", every: true, read: []reading{
+		func(t *testing.T, r *repo.Repo) error {
 			var got note
-			err := g.reader(t, s).ReadRecord(ctx, "notes/record", &got)
+			err := r.ReadRecord(t.Context(), "notes/record", &got)
 			if err == nil && got != want || err != nil && got != (note{}) {
 				return errWrong
 			}
@@ -64,9 +68,14 @@ func exhibits(t *testing.T, g *rig) []exhibit {
 	require.NoError(t, g.w.WithLease(ctx, "backup", nothing))
 	leases := storedKeys(t, g.store, "leases/")
 	require.Len(t, leases, 1)
-	all = append(all, exhibit{name: "lease", key: leases[0], every: true, read: []func(context.Context, *testing.T, repo.Store) error{
-		func(ctx context.Context, t *testing.T, s repo.Store) error {
-			return g.reader(t, s).WithLease(ctx, "backup", nothing)
+	all = append(all, exhibit{name: "lease", key: leases[0], every: true, read: []reading{
+		func(t *testing.T, r *repo.Repo) error {
+			// Taking it writes, so in a store of its own.
+			s := repotest.Mem(nil)
+			for _, key := range []string{"pgcairn.json", leases[0]} {
+				storeBytes(t, s, key, storedBytes(t, r.Store(), key))
+			}
+			return g.reader(t, s).WithLease(t.Context(), "backup", nothing)
 		},
 	}})
 
@@ -77,22 +86,22 @@ func exhibits(t *testing.T, g *rig) []exhibit {
 	}{
 		{"empty stream", nil, ""},
 		{"small stream", []byte("a cairn marks the way back"), "the label"},
-		{"stream", append(noise(2000, 1), pages(3000)...), strings.Repeat("l", 32)},
-		{"stream of frames", append(bytes.Repeat([]byte("the way back "), 90_000), noise(300, 2)...), ""},
+		{"stream", append(noise(200, 1), pages(500)...), strings.Repeat("l", 32)},
+		{"stream of frames", append(bytes.Repeat([]byte("the way back "), 81_000), noise(100, 2)...), ""},
 	} {
 		_, err := put(ctx, g.w, stream.name, stream.label, stream.content)
 		require.NoError(t, err)
-		all = append(all, exhibit{name: stream.name, key: stream.name, every: len(stream.content) < 100, read: []func(context.Context, *testing.T, repo.Store) error{
-			func(ctx context.Context, t *testing.T, s repo.Store) error {
-				label, content, err := get(ctx, g.reader(t, s), stream.name)
+		all = append(all, exhibit{name: stream.name, key: stream.name, every: len(stream.content) == 26, read: []reading{
+			func(t *testing.T, r *repo.Repo) error {
+				label, content, err := get(t.Context(), r, stream.name)
 				if err == nil && (label != stream.label || !bytes.Equal(content, stream.content)) {
 					return errWrong
 				}
 				return err
 			},
-		}, glance: []func(context.Context, *testing.T, repo.Store) error{
-			func(ctx context.Context, t *testing.T, s repo.Store) error {
-				label, err := g.reader(t, s).Label(ctx, stream.name)
+		}, glance: []reading{
+			func(t *testing.T, r *repo.Repo) error {
+				label, err := r.Label(t.Context(), stream.name)
 				if err == nil && string(label) != stream.label {
 					return errWrong
 				}
@@ -107,14 +116,14 @@ func exhibits(t *testing.T, g *rig) []exhibit {
 	}{
 		{"empty pack", nil},
 		{"small pack", [][]byte{[]byte("a cairn"), []byte("marks the way back")}},
-		{"pack", [][]byte{pages(4000), noise(2000, 3), make([]byte, repo.FrameSize)}},
+		{"pack", [][]byte{pages(500), noise(200, 3), make([]byte, 100_000)}},
 	} {
 		p, err := writePack(ctx, g.w, pack.name, pack.frames...)
 		require.NoError(t, err)
-		all = append(all, exhibit{name: pack.name, key: pack.name, every: len(bytes.Join(pack.frames, nil)) < 100, read: []func(context.Context, *testing.T, repo.Store) error{
-			func(ctx context.Context, t *testing.T, s repo.Store) error {
+		all = append(all, exhibit{name: pack.name, key: pack.name, every: len(pack.frames) == 2, read: []reading{
+			func(t *testing.T, r *repo.Repo) error {
 				var wrong error
-				err := g.reader(t, s).ReadPack(ctx, p, func(i int, raw []byte) error {
+				err := r.ReadPack(t.Context(), p, func(i int, raw []byte) error {
 					if !bytes.Equal(raw, pack.frames[i]) {
 						wrong = errWrong // no frame is handed out that is wrong
 					}
@@ -131,9 +140,10 @@ func exhibits(t *testing.T, g *rig) []exhibit {
 	if g.encrypted {
 		keys := storedKeys(t, g.store, "keys/")
 		require.Len(t, keys, 1)
-		all = append(all, exhibit{name: "key", key: keys[0], every: true, read: []func(context.Context, *testing.T, repo.Store) error{
-			func(ctx context.Context, t *testing.T, s repo.Store) error {
-				_, _, err := get(ctx, g.reader(t, s), "small stream")
+		// Package crypto flips every bit of these.
+		all = append(all, exhibit{name: "key", key: keys[0], fresh: true, read: []reading{
+			func(t *testing.T, r *repo.Repo) error {
+				_, _, err := get(t.Context(), r, "small stream")
 				return err
 			},
 		}})
@@ -175,19 +185,24 @@ func TestEveryDamageIsDetected(t *testing.T) {
 			t.Run(e.name, func(t *testing.T) {
 				t.Parallel()
 				whole := storedBytes(t, g.store, e.key)
-				damaged := func(b []byte) repo.Store { return &replaced{Store: g.store, key: e.key, data: b} }
+				s := &replaced{Store: g.store, key: e.key, data: whole}
+				r := g.reader(t, s)
 				check := func(what string, b []byte) {
+					s.data = b
+					if e.fresh {
+						r = g.reader(t, s)
+					}
 					for _, read := range e.read {
-						requireDetected(t, read(t.Context(), t, damaged(b)), e.key, what)
+						requireDetected(t, read(t, r), e.key, what)
 					}
 					for _, glance := range e.glance {
-						if err := glance(t.Context(), t, damaged(b)); err != nil {
+						if err := glance(t, r); err != nil {
 							requireDetected(t, err, e.key, what)
 						}
 					}
 				}
 				for _, read := range append(e.read, e.glance...) {
-					require.NoError(t, read(t.Context(), t, g.store), "when nothing is wrong")
+					require.NoError(t, read(t, r), "when nothing is wrong")
 				}
 				for at := range whole {
 					for bit := range 8 {

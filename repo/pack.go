@@ -160,7 +160,7 @@ func (r *Repo) ReadPack(ctx context.Context, p Pack, f func(i int, raw []byte) e
 		return err
 	}
 	defer u.Close()
-	stored, raw := make([]byte, 0, FrameSize), make([]byte, 0, FrameSize)
+	var stored, raw []byte
 	for i, frame := range p.Frames {
 		stored = grow(stored, frame.Stored)
 		if _, err := io.ReadFull(u.sum, stored); err != nil {
@@ -201,7 +201,7 @@ func (r *Repo) decode(f Frame, stored, raw []byte) ([]byte, error) {
 
 func grow(b []byte, n int) []byte {
 	if cap(b) < n {
-		return make([]byte, n)
+		return make([]byte, n, max(n, min(2*cap(b), FrameSize)))
 	}
 	return b[:n]
 }

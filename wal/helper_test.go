@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 
@@ -38,11 +37,11 @@ func segment(number uint64) wal.Segment {
 // content returns what is in a segment; the same bytes each time.
 func content(s wal.Segment) []byte { return waltest.Segment(s, systemID, 18) }
 
-// noisy is content that does not compress.
+// noisy is content of which a part does not compress.
 func noisy(s wal.Segment) []byte {
 	b := content(s)
 	r := rand.NewChaCha8([32]byte{byte(s.Number), byte(s.Number >> 8)})
-	_, _ = r.Read(b[4096:])
+	_, _ = r.Read(b[4096:300_000])
 	return b
 }
 
@@ -51,7 +50,7 @@ func place(t testing.TB, dir, name string, b []byte) string {
 	t.Helper()
 	path := filepath.Join(dir, name)
 	require.NoError(t, os.MkdirAll(dir, 0o755))
-	require.NoError(t, os.WriteFile(path, b, 0o600))
+	require.NoError(t, os.WriteFile(path, b, 0o644))
 	return path
 }
 
@@ -81,6 +80,14 @@ func requireHeld(t testing.TB, a *wal.Archive, name string, want []byte) {
 	require.True(t, has)
 }
 
+// read returns a file of the archive.
+func read(t testing.TB, a *wal.Archive, name string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	require.NoError(t, a.Read(t.Context(), name, &b), name)
+	return b.Bytes()
+}
+
 // keys are what the tests encrypt with: made once, since the tests do not depend on which they are.
 var keys = sync.OnceValue(func() (k struct{ identity, recipient string }) {
 	var err error
@@ -93,14 +100,15 @@ var keys = sync.OnceValue(func() (k struct{ identity, recipient string }) {
 // cipher can write and, with an identity, read.
 func cipher(t testing.TB, identity string) repo.Cipher {
 	t.Helper()
-	to, err := age.ParseRecipients(strings.NewReader(keys().recipient))
-	require.NoError(t, err)
-	var from []age.Identity
+	recipient, from := keys().recipient, []age.Identity(nil)
 	if identity != "" {
-		from, err = age.ParseIdentities(strings.NewReader(identity))
+		id, err := age.ParseX25519Identity(identity)
 		require.NoError(t, err)
+		recipient, from = id.Recipient().String(), []age.Identity{id}
 	}
-	c, err := crypto.New(to, from)
+	to, err := age.ParseX25519Recipient(recipient)
+	require.NoError(t, err)
+	c, err := crypto.New([]age.Recipient{to}, from)
 	require.NoError(t, err)
 	return c
 }

@@ -1,11 +1,13 @@
-//go:build !nocloud
+//go:build cloud
 
 package main
 
-// The object stores that --repo knows. Their SDKs cost each start of the program some milliseconds and 50 MB of disk;
-// whoever keeps repositories in directories only may build with -tags nocloud.
+// The object stores that --repo knows besides directories.
 import (
 	_ "gocloud.dev/blob/azureblob"
 	_ "gocloud.dev/blob/gcsblob"
 	_ "gocloud.dev/blob/s3blob"
 )
+
+// runCompanion does nothing: this is the companion.
+func runCompanion() error { return nil }

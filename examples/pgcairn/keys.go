@@ -1,10 +1,9 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"filippo.io/age"
@@ -58,25 +57,26 @@ func readIdentities(path string) ([]age.Identity, error) {
 		return nil, err
 	}
 	var ids []age.Identity
-	var own bytes.Buffer // lines that are none of a plugin's
-	for lines := bufio.NewScanner(bytes.NewReader(b)); lines.Scan(); {
-		line := strings.TrimSpace(lines.Text())
+	lines := strings.Split(string(b), "\n")
+	for i, line := range lines {
 		if !strings.HasPrefix(line, "AGE-PLUGIN-") {
-			fmt.Fprintln(&own, line)
 			continue
 		}
-		fmt.Fprintln(&own)
-		id, err := plugin.NewIdentity(line, pluginUI())
+		id, err := plugin.NewIdentity(strings.TrimSpace(line), pluginUI())
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("error at line %d: %w", i+1, err)
 		}
 		ids = append(ids, id)
+		lines[i] = "# of a plugin"
 	}
-	more, err := age.ParseIdentities(&own)
-	if err != nil && len(ids) == 0 {
+	if len(ids) > 0 && !slices.ContainsFunc(lines, func(l string) bool { return l != "" && !strings.HasPrefix(l, "#") }) {
+		return ids, nil
+	}
+	own, err := age.ParseIdentities(strings.NewReader(strings.Join(lines, "\n")))
+	if err != nil {
 		return nil, err
 	}
-	return append(ids, more...), nil
+	return append(ids, own...), nil
 }
 
 // pluginUI lets plugins ask on the terminal.

@@ -58,6 +58,9 @@ func (l location) open(ctx context.Context, create bool) (repo.Store, error) {
 	if l.bucket == nil {
 		return repo.OpenDir(l.dir, &repo.DirOptions{MustExist: !create})
 	}
+	if err := runCompanion(); err != nil {
+		return nil, err
+	}
 	b, err := blob.OpenBucket(ctx, l.bucket.String()) // closed by the end of the process
 	if err != nil {
 		return nil, fmt.Errorf("open %s bucket %s: %w", l.bucket.Scheme, l.bucket.Host, err)

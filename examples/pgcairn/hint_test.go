@@ -1,0 +1,59 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/pgcairn/pgcairn/backup"
+	"github.com/pgcairn/pgcairn/crypto"
+	"github.com/pgcairn/pgcairn/repo"
+	"github.com/pgcairn/pgcairn/restore"
+	"github.com/pgcairn/pgcairn/wal"
+	"github.com/stretchr/testify/require"
+)
+
+// TestHints: every error that something can be done about has a hint of its own, through all its wraps.
+func TestHints(t *testing.T) {
+	seen := map[string]error{}
+	for _, err := range []error{
+		context.DeadlineExceeded,
+		repo.ErrNoRepository, repo.ErrEncrypted, repo.ErrNotEncrypted, repo.ErrUnsafeStore, repo.ErrLeaseLost,
+		&repo.FormatError{}, &repo.LeaseError{}, &repo.HardLinkError{Err: syscall.EPERM}, &repo.CorruptError{Err: errors.New("x")},
+		crypto.ErrNoRecipients, &crypto.IdentityError{},
+		&wal.ForeignError{}, &wal.ConflictError{}, &wal.SegmentError{Err: errors.New("x")}, &wal.NameError{},
+		backup.ErrStandby, &backup.VersionError{}, &backup.DirectoryError{}, &backup.ClockError{}, &backup.MissingWALError{},
+		&backup.SettingError{}, &backup.PrivilegeError{}, &backup.ArchiveError{}, &noBackupError{fs.ErrNotExist},
+		&restore.NotEmptyError{}, &restore.TablespaceError{}, &restore.UnreachableError{},
+		&pgconn.PgError{Code: "42501"}, &pgconn.ConnectError{}, syscall.ECONNREFUSED, &net.DNSError{}, &pgconn.ParseConfigError{},
+		syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, fs.ErrPermission,
+	} {
+		hint := hintFor(fmt.Errorf("b: %w", errors.Join(errors.New("a"), err)))
+		require.NotEmpty(t, hint, "%T %v", err, err)
+		require.NotContains(t, hint, "\n")
+		require.NotContains(t, seen, hint, "%T has the hint of %T", err, seen[hint])
+		seen[hint] = err
+	}
+	require.Len(t, seen, len(hints), "a hint without a test")
+	require.Empty(t, hintFor(errors.New("something else")))
+}
+
+func TestReportIsOneLineEach(t *testing.T) {
+	var b bytes.Buffer
+	err := errors.Join(errors.New("one\r\ntwo"), repo.ErrNoRepository)
+	require.Equal(t, err, report(&b, err))
+	lines := strings.Split(b.String(), "\n")
+	require.Len(t, lines, 3)
+	require.Equal(t, "pgcairn: one; two; no pgcairn repository here", lines[0])
+	require.True(t, strings.HasPrefix(lines[1], "hint: "))
+	b.Reset()
+	require.NoError(t, report(&b, nil))
+	require.Empty(t, b.String())
+}
