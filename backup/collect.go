@@ -3,9 +3,11 @@ package backup
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/pgcairn/pgcairn/internal/pgfile"
 	"github.com/pgcairn/pgcairn/repo"
@@ -170,6 +172,22 @@ func (c *collector) commit(w *repo.PackWriter, pieces [][]Piece) {
 		c.packs = append(c.packs, PackPieces{Pack: p, Pieces: pieces})
 		return nil
 	})
+}
+
+// discardTime bounds how long discarding may hold up a caller who has cancelled.
+const discardTime = 20 * time.Second
+
+// discard deletes the packs of a backup that has failed. What cannot be deleted takes space and does no harm.
+func (c *collector) discard(ctx context.Context, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, discardTime)
+	defer cancel()
+	for n := range c.nextPack.Load() {
+		key := c.id.packKey(n + 1)
+		if err := c.repo.Store().Delete(ctx, key); err != nil {
+			log.WarnContext(ctx, "packs of a backup that failed are left behind", "first", key, "error", err)
+			return
+		}
+	}
 }
 
 // fill enters the account into a manifest. Files that were never found have vanished, and are left out.

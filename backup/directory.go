@@ -56,6 +56,17 @@ func connector(conn string, own func(context.Context) (*pgx.Conn, error)) (func(
 	return func(ctx context.Context) (*pgx.Conn, error) { return pgx.ConnectConfig(ctx, config) }, nil
 }
 
+// connectError hides fs.ErrNotExist, which a missing socket matches: it tells nothing about an object.
+type connectError struct{ err error }
+
+func (e *connectError) Error() string { return "backup: connect to the server: " + e.err.Error() }
+
+func (e *connectError) Is(target error) bool {
+	return target != fs.ErrNotExist && errors.Is(e.err, target)
+}
+
+func (e *connectError) As(target any) bool { return errors.As(e.err, target) }
+
 type directory struct {
 	pgdata  string
 	connect func(context.Context) (*pgx.Conn, error)
@@ -77,7 +88,7 @@ func (d *directory) Begin(ctx context.Context, o BeginOptions) (_ Session, err e
 	}
 	conn, err := d.connect(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("backup: connect to the server: %w", err)
+		return nil, &connectError{err: err}
 	}
 	s := &directorySession{pgdata: d.pgdata, server: &server{conn: conn, log: d.log}, control: control}
 	defer func() {

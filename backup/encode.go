@@ -70,9 +70,6 @@ func (m *Manifest) encode(w io.Writer, key string) error {
 	if err != nil {
 		return err
 	}
-	if len(head) > maxHeadLine {
-		return fmt.Errorf("a summary of %d bytes, at most %d can be read again", len(head), maxHeadLine)
-	}
 	if _, err := w.Write(head); err != nil {
 		return err
 	}

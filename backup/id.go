@@ -2,8 +2,9 @@ package backup
 
 import (
 	"crypto/rand"
-	"encoding/hex"
+	"encoding/binary"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -14,10 +15,22 @@ type ID string
 
 const idTime = "20060102T150405Z"
 
-func newID(now time.Time) ID {
-	var b [3]byte
+// newID makes an ID that sorts after another one, which is of the same second at most.
+func newID(now time.Time, after ID) ID {
+	const all = 1 << 24
+	low, room := uint32(0), uint32(all)
+	at := now.UTC().Format(idTime)
+	if suffix, ok := strings.CutPrefix(string(after), at+"-"); ok {
+		last, _ := strconv.ParseUint(suffix, 16, 24)
+		low = uint32(last) + 1
+		room = min(all-low, 1<<16) // leave some for those to come
+	}
+	if room == 0 {
+		return newID(now.Add(time.Second), "")
+	}
+	var b [4]byte
 	_, _ = rand.Read(b[:]) // never fails
-	return ID(now.UTC().Format(idTime) + "-" + hex.EncodeToString(b[:]))
+	return ID(fmt.Sprintf("%s-%06x", at, low+binary.BigEndian.Uint32(b[:])%room))
 }
 
 // ParseID checks a text that should be an ID.

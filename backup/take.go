@@ -109,7 +109,7 @@ type taker struct {
 	total    int64
 }
 
-func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) error {
+func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 	id, err := t.newID(ctx)
 	if err != nil {
 		return err
@@ -132,6 +132,12 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) error {
 	t.files = len(entries)
 	c := newCollector(t.repo, id, start, entries)
 	t.total = c.total
+	committing := false // from then on the packs may be those of a backup, whatever the error
+	defer func() {
+		if err != nil && !committing {
+			c.discard(context.WithoutCancel(ctx), t.log)
+		}
+	}()
 	if err := t.read(ctx, session, c); err != nil {
 		return err
 	}
@@ -151,6 +157,7 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) error {
 	if err := l.Confirm(ctx); err != nil {
 		return err
 	}
+	committing = true
 	return t.manifest.store(ctx, t.repo)
 }
 
@@ -173,7 +180,7 @@ func (t *taker) newID(ctx context.Context) (ID, error) {
 			return "", &ClockError{Now: now, Newest: newest}
 		}
 	}
-	return newID(now), nil
+	return newID(now, newest), nil
 }
 
 // listEntries returns the files in ascending order of their paths, and the directories.

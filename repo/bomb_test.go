@@ -85,7 +85,7 @@ func TestBombs(t *testing.T) {
 // The content of an object may be larger than memory: it is read in a stream.
 func TestContentIsStreamed(t *testing.T) {
 	bothModes(t, func(t *testing.T, g *rig) {
-		const n = 512
+		const n = 128
 		zeros := make([]byte, 1<<20)
 		_, err := g.w.Put(t.Context(), "a", nil, func(w io.Writer) error {
 			for range n {
@@ -111,11 +111,11 @@ func TestContentIsStreamed(t *testing.T) {
 // Heads, tails and small objects are not read further than they can be long.
 func TestBoundedHeads(t *testing.T) {
 	g := newRig(t, false)
-	endless := strings.Repeat("x", 64<<20)
+	endless := bytes.Repeat([]byte("x"), 64<<20)
 	for name, b := range map[string][]byte{
 		"a head of 4 GiB":  skippable(0x184D2A50, 1<<32-1),
 		"a head of 64 MiB": skippable(0x184D2A50, 64<<20, endless...),
-		"no head":          []byte(endless),
+		"no head":          endless,
 	} {
 		r := g.reader(t, &replaced{g.store, "a", b})
 		used := allocated(func() {
@@ -139,13 +139,13 @@ func TestBoundedHeads(t *testing.T) {
 	})
 	assert.Less(t, used, uint64(4<<20))
 
-	r = g.reader(t, &replaced{g.store, "record", []byte(endless)})
+	r = g.reader(t, &replaced{g.store, "record", endless})
 	used = allocated(func() {
 		var got note
 		requireCorrupt(t, r.ReadRecord(t.Context(), "record", &got), "record")
 	})
 	assert.Less(t, used, uint64(1<<20))
-	_, err = repo.Open(t.Context(), &replaced{repotest.Mem(nil), "pgcairn.json", []byte(endless)}, nil)
+	_, err = repo.Open(t.Context(), &replaced{repotest.Mem(nil), "pgcairn.json", endless}, nil)
 	requireCorrupt(t, err, "pgcairn.json")
 }
 

@@ -308,18 +308,20 @@ func craft(key, label string, table []byte, parts ...[]byte) []byte {
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(payload)))
 		return append(b, payload...)
 	}
-	sum := func(b []byte) []byte {
-		h := xxh3.Hash128(b).Bytes()
-		return h[:]
-	}
 	head := []byte("pgcairn1")
 	head = binary.AppendUvarint(head, uint64(len(key)))
 	head = append(append(head, key...), label...)
-	b := frame(0x184D2A50, append(head, sum(head)...))
+	b := frame(0x184D2A50, append(head, sumOf(head)...))
 	b = append(b, bytes.Join(parts, nil)...)
 	b = append(b, frame(0x184D2A51, append(bytes.Clone(table), make([]byte, 16)...))...)
 	b = b[:len(b)-16]
-	return append(b, sum(b)...)
+	return append(b, sumOf(b)...)
+}
+
+// sumOf is the XXH3-128 of b in canonical form.
+func sumOf(b []byte) []byte {
+	h := xxh3.Hash128(b).Bytes()
+	return h[:]
 }
 
 // compress makes a zstd frame.

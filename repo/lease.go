@@ -170,10 +170,14 @@ func (l *Lease) release(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaseMargin)
 	defer cancel()
+	defer func() { l.over = true }()
 	next := l.state
 	next.Released = true
-	if err := l.advance(ctx, next); err != nil && !errors.Is(err, ErrLeaseLost) {
-		l.repo.log.WarnContext(ctx, "cannot release the lease: it will expire", "lease", l.name, "error", err)
+	var err error
+	for range 3 {
+		if err = l.advance(ctx, next); err == nil || errors.Is(err, ErrLeaseLost) {
+			return
+		}
 	}
-	l.over = true
+	l.repo.log.WarnContext(ctx, "cannot release the lease: it will expire", "lease", l.name, "error", err)
 }

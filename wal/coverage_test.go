@@ -59,7 +59,9 @@ func TestCoverage(t *testing.T) {
 
 			one := c.Timeline(1)
 			require.Equal(t, []wal.Range{
-				{First: segment(250), Last: segment(250)}, {First: segment(254), Last: segment(256)}, {First: segment(300), Last: segment(300)},
+				{First: segment(250), Last: segment(250)},
+				{First: segment(254), Last: segment(256)},
+				{First: segment(300), Last: segment(300)},
 				{First: segment(4095), Last: segment(4097)},
 			}, one.Ranges)
 			require.Equal(t, []wal.Range{

@@ -3,7 +3,6 @@ package wal_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -164,7 +163,7 @@ func TestFetchOfABodyThatBreaksOff(t *testing.T) {
 			err := requireFetchFails(t, openArchive(t, faulty, options(t, kind)), segment(1).Name(), "at %d of %d", at, size)
 			require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 			var corrupt *repo.CorruptError
-			require.False(t, errors.As(err, &corrupt), "not to be able to read is no corruption: %v", err)
+			require.NotErrorAs(t, err, &corrupt, "not to be able to read is no corruption")
 		}
 	}
 }

@@ -113,7 +113,7 @@ func TestParseHistoryRefuses(t *testing.T) {
 		"twice":                 {3, "1\t0/3000060\tx\n1\t0/4000060\tx\n"},
 		"descending":            {4, "2\t0/3000060\tx\n1\t0/4000060\tx\n"},
 		"descending, never on":  {4, "3\t0/3000060\tx\n2\t0/2000060\tx\n"},
-		"second line malformed": {3, "1\t0/3000060\tx\nx\n"},
+		"second line malformed": {3, "1\t0/3000060\tx\ny\n"},
 		"binary":                {2, "\x00\x01\x02"},
 		"a WAL segment":         {2, string(content(segment(1)))},
 		"larger than it gets":   {2, "1\t0/3000060\tx\n" + strings.Repeat("#\n", 1<<20)},

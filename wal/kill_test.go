@@ -42,6 +42,7 @@ func killSoon(c *child, r *rand.Rand) (stop func() bool) {
 // TestPushKilled kills processes that push, at random moments: what a process said was pushed must be held, and the next
 // process goes on without help.
 func TestPushKilled(t *testing.T) {
+	t.Parallel()
 	for _, kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
 			a, do := openDir(t, kind)
@@ -98,6 +99,7 @@ func TestPushKilled(t *testing.T) {
 
 // TestFetchKilled kills processes that fetch, at random moments: the target is absent or whole, and never a part.
 func TestFetchKilled(t *testing.T) {
+	t.Parallel()
 	a, do := openDir(t, "plain")
 	do.Do, do.From, do.To = "fetch", 1, 4
 	want := map[string]uint64{}
@@ -163,6 +165,7 @@ func TestFetchKilled(t *testing.T) {
 
 // TestPushByProcesses lets processes push the same segments at once, one of them with other content.
 func TestPushByProcesses(t *testing.T) {
+	t.Parallel()
 	const segments = 8
 	a, do := openDir(t, "encrypted")
 	do.Do, do.From, do.To = "once", 1, 1+segments

@@ -14,10 +14,11 @@ import (
 
 // TestMemoryOfALargeSegment pushes a segment of 1 GiB, a sparse file, from a process of its own.
 func TestMemoryOfALargeSegment(t *testing.T) {
+	t.Parallel()
 	const limit = 200 << 20
 	s := wal.Segment{Timeline: 1, Number: 1, Size: wal.MaxSegmentSize}
 	if raceDetector && !*soak {
-		s.Size /= 4 // it would take its time, to find the same
+		s.Size /= 8 // it would take its time, to find the same
 	}
 	head := content(segment(1))[:8192]
 	binary.LittleEndian.PutUint64(head[8:], uint64(s.Start()))

@@ -17,8 +17,8 @@ import (
 	"github.com/pgcairn/pgcairn/wal"
 )
 
-// segmentSizes in MiB: the default, the smallest, and one that makes names count otherwise.
-var segmentSizes = map[int]int64{13: 16, 14: 1, 15: 64, 16: 1, 17: 16, 18: 64}
+// segmentSizes in MiB: the default, the smallest, and a large one.
+var segmentSizes = map[int]int64{13: 16, 14: 1, 15: 64, 16: 1, 17: 16, 18: 1}
 
 // promote restarts a server as a standby of nobody and promotes it: a new timeline begins.
 func promote(t *testing.T, c *pgtest.Cluster) {
@@ -32,17 +32,17 @@ func promote(t *testing.T, c *pgtest.Cluster) {
 
 // TestServersFiles archives what the archive_command of a real server is given.
 func TestServersFiles(t *testing.T) {
+	t.Parallel()
 	pgtest.Each(t, func(t *testing.T, major int) {
 		archive := pgtest.Dir(t)
 		size := segmentSizes[major] << 20
 		c := pgtest.New(t, &pgtest.Options{Major: major, SegmentSize: size, Conf: map[string]string{
-			"archive_mode": "on", "archive_command": "cp %p " + archive + "/%f", "autovacuum": "off",
-			"min_wal_size": fmt.Sprintf("%dMB", 5*size>>20),
+			"archive_mode": "on", "archive_command": "cp --sparse=always %p " + archive + "/%f", "autovacuum": "off",
+			"wal_init_zero": "off", "min_wal_size": fmt.Sprintf("%dMB", 5*size>>20),
 		}})
 		requireWalfileNames(t, c, uint32(size))
 		takeNotes(t, c)
-		c.Exec(t, "CREATE TABLE t AS SELECT generate_series(1, 1000)", "SELECT pg_switch_wal()",
-			"INSERT INTO t VALUES (1)", "SELECT pg_switch_wal()", "INSERT INTO t VALUES (2)", "SELECT pg_switch_wal()", "CHECKPOINT")
+		c.Exec(t, "CREATE TABLE t AS SELECT generate_series(1, 1000)", "SELECT pg_switch_wal()", "CHECKPOINT")
 		sys := wal.System{ID: uint64(pgtest.Value[int64](t, c, "SELECT system_identifier FROM pg_control_system()")), SegmentSize: uint32(size)}
 		promote(t, c)
 		c.Exec(t, "INSERT INTO t VALUES (3)", "SELECT pg_switch_wal()")
@@ -93,16 +93,19 @@ func requireArchived(t *testing.T, c *pgtest.Cluster, archive string, sys wal.Sy
 		names.WriteString(e.Name() + "\n")
 		path := filepath.Join(archive, e.Name())
 		require.NoError(t, a.Push(t.Context(), path), e.Name())
-		require.NoError(t, a.Push(t.Context(), path), "%s again", e.Name())
 		b, err := os.ReadFile(path)
 		require.NoError(t, err)
-		requireHeld(t, a, e.Name(), b)
+		if seen[n.Kind] == 1 {
+			require.NoError(t, a.Push(t.Context(), path), "%s again", e.Name())
+			requireHeld(t, a, e.Name(), b)
+		}
 		switch n.Kind {
 		case wal.KindSegment, wal.KindPartial:
 			h, err := wal.ReadHeader(bytes.NewReader(b))
 			require.NoError(t, err)
 			require.Equal(t, c.Major, h.Major())
-			require.Equal(t, sys, wal.System{ID: h.SystemID, SegmentSize: h.SegmentSize})
+			require.Equal(t, sys.ID, h.SystemID)
+			require.Equal(t, sys.SegmentSize, h.SegmentSize)
 			s, err := n.Segment(sys.SegmentSize)
 			require.NoError(t, err)
 			require.Equal(t, s.Start(), h.Start)
@@ -182,6 +185,7 @@ func requireHistoryClaims(t *testing.T, c *pgtest.Cluster, archive string, sys w
 
 // TestHistoryOfARealRecoveryBeforeItsParentBegan: the target lies on timeline 1, recovery follows timeline 2.
 func TestHistoryOfARealRecoveryBeforeItsParentBegan(t *testing.T) {
+	t.Parallel()
 	archive := pgtest.Dir(t)
 	c := pgtest.New(t, &pgtest.Options{SegmentSize: wal.MinSegmentSize, Conf: map[string]string{
 		"archive_mode": "on", "archive_command": "cp %p " + archive + "/%f",
@@ -216,6 +220,6 @@ func TestHistoryOfARealRecoveryBeforeItsParentBegan(t *testing.T) {
 	require.GreaterOrEqual(t, h.Forks[0].At, at)
 	require.Equal(t, wal.Timeline(1), h.At(at-1))
 	require.Equal(t, wal.Timeline(3), h.At(h.Forks[0].At))
-	// The server reads it likewise: it goes on on timeline 3.
+	// The server reads it likewise: it continues on timeline 3.
 	require.Equal(t, h.At(h.Forks[0].At), wal.Timeline(pgtest.Value[int32](t, recovered, "SELECT timeline_id FROM pg_control_checkpoint()")))
 }

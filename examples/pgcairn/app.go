@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 )
 
 // app is what every command has at hand.
@@ -14,16 +15,24 @@ type app struct {
 	screen *screen
 }
 
-// print prints a command's result on stdout: doc as JSON, or what text writes.
-func (a *app) print(doc any, text func(w io.Writer)) error {
-	if !a.common.JSON {
-		text(a.stdout)
+// print prints a command's result on stdout: doc as JSON, or what text writes; nil writes nothing.
+func (a *app) print(doc any, text func(*strings.Builder)) error {
+	var b strings.Builder
+	switch {
+	case a.common.JSON:
+		e := json.NewEncoder(&b)
+		e.SetEscapeHTML(false)
+		e.SetIndent("", "  ")
+		if err := e.Encode(doc); err != nil {
+			return fmt.Errorf("print: %w", err)
+		}
+	case text != nil:
+		text(&b)
+	}
+	if b.Len() == 0 {
 		return nil
 	}
-	e := json.NewEncoder(a.stdout)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	if err := e.Encode(doc); err != nil {
+	if _, err := io.WriteString(a.stdout, b.String()); err != nil {
 		return fmt.Errorf("print: %w", err)
 	}
 	return nil

@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
+	"strings"
 	"time"
 
 	"github.com/pgcairn/pgcairn/backup"
@@ -53,7 +53,7 @@ func (c *backupCommand) Run(ctx context.Context, a *app) error {
 	}
 	doc := backupDoc{summaryDoc: newSummaryDoc(&m.Summary), Duration: time.Since(begun).Seconds(), Requests: count.requests()}
 	a.screen.done()
-	return a.print(doc, func(w io.Writer) {
+	return a.print(doc, func(w *strings.Builder) {
 		doc.print(w)
 		fmt.Fprintf(w, "took      %.1f s\n", doc.Duration)
 	})

@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
+	"strings"
 	"time"
 
 	"github.com/pgcairn/pgcairn/backup"
@@ -25,7 +25,7 @@ func (c *checkCommand) Run(ctx context.Context, a *app) error {
 	report, failed := backup.Check(ctx, r, c.DSN, &backup.CheckOptions{
 		Wait: c.Wait, MustRead: len(a.common.Identities) > 0, Logger: a.logger(),
 	})
-	err = a.print(report, func(w io.Writer) {
+	err = a.print(report, func(w *strings.Builder) {
 		for _, s := range report.Steps {
 			verdict := "ok"
 			if s.Skipped {

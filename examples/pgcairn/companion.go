@@ -11,9 +11,6 @@ import (
 	"syscall"
 )
 
-// companion is the same program with the SDKs of the clouds in it.
-const companion = "pgcairn-cloud"
-
 // runCompanion goes on as the companion, which lies beside this program. The SDKs take 12 ms to start and 45 MB of
 // disk, which archiving to a directory, a process for each segment, should not have to pay.
 func runCompanion() error {

@@ -13,6 +13,7 @@ import (
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/restore"
 	"github.com/pgcairn/pgcairn/wal"
+	"gocloud.dev/gcerrors"
 )
 
 // hints says what can be done about an error. The first that matches counts.
@@ -55,6 +56,7 @@ var hints = []struct {
 
 	{isPrivilege, "connect as a role that may do so: a superuser, or one with EXECUTE on the backup functions"},
 	{as[*pgconn.ConnectError], "is the server running, and do --dsn or PGHOST, PGPORT and PGUSER point to it?"},
+	{isRefused, "is that the bucket's name, and do the credentials permit listing, reading and creating objects?"},
 	{is(syscall.ECONNREFUSED), "is the service of --repo running, and its address right?"},
 	{as[*net.DNSError], "is the host's name in --repo right, and the network up?"},
 	{as[*pgconn.ParseConfigError], "a DSN looks like 'host=/run/postgresql user=postgres' or postgresql://user@host/database"},
@@ -89,4 +91,11 @@ func as[E error](err error) bool {
 func isPrivilege(err error) bool {
 	var e *pgconn.PgError
 	return errors.As(err, &e) && e.Code == "42501"
+}
+
+// isRefused matches the answer of an object store that knows neither bucket nor credentials: some of them call that "not
+// found" too, which says nothing of an object then.
+func isRefused(err error) bool {
+	code := gcerrors.Code(err)
+	return code == gcerrors.PermissionDenied || code == gcerrors.NotFound && !errors.Is(err, fs.ErrNotExist)
 }

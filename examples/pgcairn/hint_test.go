@@ -18,10 +18,12 @@ import (
 	"github.com/pgcairn/pgcairn/restore"
 	"github.com/pgcairn/pgcairn/wal"
 	"github.com/stretchr/testify/require"
+	"gocloud.dev/blob/memblob"
 )
 
 // TestHints: every error that something can be done about has a hint of its own, through all its wraps.
 func TestHints(t *testing.T) {
+	_, refused := memblob.OpenBucket(nil).ReadAll(t.Context(), "x")
 	seen := map[string]error{}
 	for _, err := range []error{
 		context.DeadlineExceeded,
@@ -33,7 +35,7 @@ func TestHints(t *testing.T) {
 		&backup.SettingError{}, &backup.PrivilegeError{}, &backup.ArchiveError{}, &noBackupError{fs.ErrNotExist},
 		&restore.NotEmptyError{}, &restore.TablespaceError{}, &restore.UnreachableError{},
 		&pgconn.PgError{Code: "42501"}, &pgconn.ConnectError{}, syscall.ECONNREFUSED, &net.DNSError{}, &pgconn.ParseConfigError{},
-		syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, fs.ErrPermission,
+		refused, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, fs.ErrPermission,
 	} {
 		hint := hintFor(fmt.Errorf("b: %w", errors.Join(errors.New("a"), err)))
 		require.NotEmpty(t, hint, "%T %v", err, err)

@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
+	"strings"
 )
 
 // initCommand creates the repository.
@@ -19,7 +19,7 @@ func (c *initCommand) Run(ctx context.Context, a *app) error {
 		ID        string `json:"id"`
 		Encrypted bool   `json:"encrypted"`
 	}{r.ID(), r.Encrypted()}
-	return a.print(doc, func(w io.Writer) {
+	return a.print(doc, func(w *strings.Builder) {
 		how := "not encrypted"
 		if doc.Encrypted {
 			how = "encrypted"

@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
+	"strings"
 
 	"github.com/pgcairn/pgcairn/crypto"
 )
@@ -21,7 +21,7 @@ func (c *keyGenerateCommand) Run(_ context.Context, a *app) error {
 		Identity  string `json:"identity"`
 		Recipient string `json:"recipient"`
 	}{identity, recipient}
-	return a.print(doc, func(w io.Writer) {
+	return a.print(doc, func(w *strings.Builder) {
 		fmt.Fprintf(w, "# public key: %s\n%s\n", recipient, identity)
 	})
 }

@@ -63,8 +63,10 @@ func TestCipher(t *testing.T) {
 		require.NoError(t, err)
 		require.Nil(t, got)
 	})
-	for name, text := range map[string]string{"empty": "", "recipient": one, "nonsense": "AGE-SECRET-KEY-1NONSENSE", "half": identity + "\nnonsense",
-		"half a plugin": plugin.EncodeIdentity("device", nil) + "\nnonsense"} {
+	for name, text := range map[string]string{
+		"empty": "", "recipient": one, "nonsense": "AGE-SECRET-KEY-1NONSENSE", "half": identity + "\nnonsense",
+		"half a plugin": plugin.EncodeIdentity("device", nil) + "\nnonsense",
+	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "identities")
 			require.NoError(t, os.WriteFile(file, []byte(text), 0o600))

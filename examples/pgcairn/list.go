@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/pgcairn/pgcairn/backup"
@@ -26,11 +26,11 @@ func (c *listCommand) Run(ctx context.Context, a *app) error {
 	for i, s := range all {
 		docs[i] = newSummaryDoc(s)
 	}
-	err = a.print(map[string]any{"backups": docs}, func(w io.Writer) {
+	err = a.print(map[string]any{"backups": docs}, func(w *strings.Builder) {
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(t, "BACKUP\tTYPE\tPOSTGRESQL\tTIMELINE\tSTOPPED\tSTOP LSN\tSIZE\tSTORED\t")
+		_, _ = fmt.Fprintln(t, "BACKUP\tTYPE\tPOSTGRESQL\tTIMELINE\tSTOPPED\tSTOP LSN\tSIZE\tSTORED\t")
 		for _, d := range docs {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t\n", d.ID, d.Type, pgVersion(d.PGVersion), d.Timeline,
+			_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t\n", d.ID, d.Type, pgVersion(d.PGVersion), d.Timeline,
 				moment(d.StoppedAt), d.StopLSN, size(d.ClusterBytes), size(d.StoredBytes))
 		}
 		_ = t.Flush()

@@ -30,13 +30,23 @@ func runTests(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	program = filepath.Join(dir, "pgcairn")
-	build := exec.Command("go", append(append([]string{"build"}, buildFlags...), "-o", program, ".")...)
-	build.Stderr = os.Stderr
-	if err := errors.Join(build.Run(), os.Chmod(dir, 0o755)); err != nil {
+	err = errors.Join(
+		buildProgram("-o", program),
+		buildProgram("-o", filepath.Join(dir, companion), "-tags", "cloud"),
+		os.Chmod(dir, 0o755),
+	)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()
+}
+
+func buildProgram(args ...string) error {
+	args = append(append([]string{"build"}, buildFlags...), args...)
+	cmd := exec.Command("go", append(args, ".")...)
+	cmd.Stderr = os.Stderr
+	return cmd.Run()
 }
 
 // host is where the program is run: by the user that servers run as, in an environment of its own.
@@ -51,13 +61,12 @@ type host struct {
 // newHost makes a host with a key, but without a repository.
 func newHost(t *testing.T) *host {
 	t.Helper()
-	h := &host{dir: pgtest.Dir(t)}
+	h := &host{dir: pgtest.Dir(t), env: programEnv}
 	h.repo, h.identity = filepath.Join(h.dir, "repo"), filepath.Join(h.dir, "identity.txt")
 	key := h.json(t, "key", "generate")
 	h.recipient = key["recipient"].(string)
 	require.NoError(t, os.WriteFile(h.identity, []byte(key["identity"].(string)+"\n"), 0o644))
-	h.env = []string{"PGCAIRN_REPO=" + h.repo, "PGCAIRN_STATE_DIR=" + filepath.Join(h.dir, "state")}
-	return h
+	return h.with("PGCAIRN_REPO="+h.repo, "PGCAIRN_STATE_DIR="+filepath.Join(h.dir, "state"))
 }
 
 // with returns the same host with more environment variables.

@@ -2,10 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"strings"
 
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/restore"
@@ -22,7 +21,7 @@ func (c *planCommand) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	return a.print(p, func(w io.Writer) { fmt.Fprint(w, p) })
+	return a.print(p, func(w *strings.Builder) { fmt.Fprint(w, p) })
 }
 
 // prepare opens the repository and plans. That a target cannot be reached is printed as a plan is.
@@ -42,7 +41,7 @@ func (t *target) prepare(ctx context.Context, a *app) (*repo.Repo, *restore.Plan
 	p, err := restore.Prepare(ctx, r, to, o)
 	var unreachable *restore.UnreachableError
 	if errors.As(err, &unreachable) {
-		if perr := a.print(json.Marshaler(unreachable), func(io.Writer) {}); perr != nil {
+		if perr := a.print(unreachable, nil); perr != nil {
 			return nil, nil, perr
 		}
 	}

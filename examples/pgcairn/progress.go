@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -58,11 +59,11 @@ func (a *app) plain() meter {
 			return
 		}
 		phase, last = p, time.Now()
-		if total == 0 {
-			fmt.Fprintf(a.screen, "%s\n", p)
-			return
+		line := p
+		if total > 0 {
+			line = fmt.Sprintf("%s: %s of %s (%d %%)", p, size(done), size(total), done*100/total)
 		}
-		fmt.Fprintf(a.screen, "%s: %s of %s (%d %%)\n", p, size(done), size(total), done*100/total)
+		_, _ = io.WriteString(a.screen, line+"\n")
 	}
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"strings"
 )
@@ -11,10 +10,11 @@ func report(w io.Writer, err error) error {
 	if err == nil {
 		return nil
 	}
-	fmt.Fprintf(w, "pgcairn: %s\n", oneLine(err.Error()))
+	text := "pgcairn: " + oneLine(err.Error()) + "\n"
 	if h := hintFor(err); h != "" {
-		fmt.Fprintf(w, "hint: %s\n", h)
+		text += "hint: " + h + "\n"
 	}
+	_, _ = io.WriteString(w, text) // where else could a failure be told
 	return err
 }
 

@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/pgcairn/pgcairn/restore"
 )
@@ -40,14 +40,14 @@ func (c *restoreCommand) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return err
 		}
-		return a.print(&restore.Result{Plan: p, Directory: dir}, func(w io.Writer) { fmt.Fprint(w, p) })
+		return a.print(&restore.Result{Plan: p, Directory: dir}, func(w *strings.Builder) { fmt.Fprint(w, p) })
 	}
 	result, err := p.Run(ctx, r, c.Dir, o)
 	if err != nil {
 		return err
 	}
 	a.screen.done()
-	return a.print(result, func(w io.Writer) {
+	return a.print(result, func(w *strings.Builder) {
 		fmt.Fprint(w, p)
 		fmt.Fprintf(w, "restored %s into %s in %.1f s\n", size(result.RestoredBytes), result.Directory, result.Took.Seconds())
 		if os.Geteuid() == 0 {

@@ -85,7 +85,7 @@ func TestPlanAndRestoreRefuse(t *testing.T) {
 			p := reader.json(t, append([]string{"plan"}, w.args...)...)
 			require.Equal(t, w.backup, p["backup"])
 			require.Equal(t, w.target, p["target"])
-			require.Equal(t, 1.0, p["timeline"])
+			require.EqualValues(t, 1, p["timeline"])
 		})
 	}
 

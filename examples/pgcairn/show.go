@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
+	"strings"
 
 	"github.com/pgcairn/pgcairn/backup"
 )
@@ -32,7 +32,7 @@ func (c *showCommand) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	doc := newSummaryDoc(&m.Summary)
-	return a.print(doc, func(w io.Writer) { doc.print(w) })
+	return a.print(doc, func(w *strings.Builder) { doc.print(w) })
 }
 
 // noBackupError is the answer that there is no such backup.

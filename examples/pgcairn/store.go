@@ -13,6 +13,9 @@ import (
 	"gocloud.dev/blob"
 )
 
+// companion is the name of this program when it has the SDKs of the clouds in it.
+const companion = "pgcairn-cloud"
+
 // location is where a repository is.
 type location struct {
 	dir    string   // a directory, or else

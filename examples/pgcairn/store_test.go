@@ -1,9 +1,15 @@
 package main
 
 import (
+	"maps"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 
+	"github.com/pgcairn/pgcairn/internal/pgtest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -34,16 +40,41 @@ func TestParseLocation(t *testing.T) {
 	}
 }
 
-// TestClouds opens each kind of bucket, which asks nobody yet.
-func TestClouds(t *testing.T) {
-	t.Setenv("AWS_REGION", "eu-central-1")
-	t.Setenv("STORAGE_EMULATOR_HOST", "127.0.0.1:1")
-	t.Setenv("AZURE_STORAGE_ACCOUNT", "someone")
-	t.Setenv("AZURE_STORAGE_KEY", "c2VjcmV0")
-	for _, url := range []string{"s3://bucket?prefix=x", "gs://bucket?prefix=x&anonymous=true", "azblob://container?prefix=x"} {
-		l, err := parseLocation(url)
-		require.NoError(t, err)
-		_, err = l.open(t.Context(), false)
-		require.NoError(t, err, url)
+// TestBuckets asks a service of each kind, which refuses, for the marker of a repository.
+func TestBuckets(t *testing.T) {
+	var asked sync.Map
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Store(r.URL.Path, true)
+		w.Header().Set("X-Ms-Error-Code", "AuthenticationFailed")
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	defer service.Close()
+	address := strings.TrimPrefix(service.URL, "http://")
+	h := newHost(t).with(
+		"AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x",
+		"STORAGE_EMULATOR_HOST="+address,
+		"AZURE_STORAGE_ACCOUNT=someone", "AZURE_STORAGE_KEY=c2VjcmV0",
+	)
+	for _, b := range []struct{ url, path string }{
+		{s3URL(service.URL), "/bucket/some/where/pgcairn.json"},
+		{"gs://bucket?anonymous=true&prefix=some/where/", "/bucket/some/where/pgcairn.json"},
+		{"azblob://bucket?protocol=http&localemu=true&prefix=some/where&domain=" + address, "/someone/bucket/some/where/pgcairn.json"},
+	} {
+		h.run(t, "list", "--repo", b.url).requireFailure(t, 1, "open pgcairn.json", "credentials")
+		_, ok := asked.Load(b.path)
+		require.True(t, ok, "%v", maps.Collect(asked.Range))
+		asked.Clear()
+	}
+}
+
+// TestBucketsTakeTheCompanion: a lone program says what is missing, and `wal fetch` does not take that for an answer.
+func TestBucketsTakeTheCompanion(t *testing.T) {
+	h := newHost(t)
+	lone := filepath.Join(pgtest.Dir(t), "pgcairn")
+	pgtest.Run(t, "cp", program, lone)
+	for code, args := range map[int][]string{1: {"list"}, 200: {"wal", "fetch", "000000010000000000000001", "x"}} {
+		cmd := pgtest.Command(t, lone, append(args, "--repo", "s3://bucket")...)
+		cmd.Env = append(cmd.Env, h.env...)
+		runCommand(t, cmd).requireFailure(t, code, companion, "")
 	}
 }

@@ -2,9 +2,9 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/pgcairn/pgcairn/backup"
 )
@@ -23,7 +23,7 @@ func newSummaryDoc(s *backup.Summary) summaryDoc {
 	return d
 }
 
-func (d summaryDoc) print(w io.Writer) {
+func (d summaryDoc) print(w *strings.Builder) {
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "%-9s %s\n", name, fmt.Sprintf(format, args...))
 	}

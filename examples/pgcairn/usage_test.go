@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -97,4 +98,17 @@ func TestVersion(t *testing.T) {
 	h := newHost(t)
 	requireKeys(t, h.json(t, "version"), "version", "format", "go")
 	require.Contains(t, h.ok(t, "version"), "repository format 1")
+}
+
+func TestOutputThatCannotBeWritten(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	require.NoError(t, err)
+	defer full.Close()
+	for _, flags := range [][]string{nil, {"--json"}} {
+		cmd := newHost(t).command(t, append([]string{"key", "generate"}, flags...)...)
+		var stderr strings.Builder
+		cmd.Stdout, cmd.Stderr = full, &stderr
+		require.Error(t, cmd.Run())
+		outcome{code: cmd.ProcessState.ExitCode(), stderr: stderr.String()}.requireFailure(t, 1, "no space left", "disk is full")
+	}
 }

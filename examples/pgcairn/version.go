@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/pgcairn/pgcairn/repo"
 )
@@ -23,7 +23,7 @@ func (c *versionCommand) Run(_ context.Context, a *app) error {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		doc.Version = info.Main.Version
 	}
-	return a.print(doc, func(w io.Writer) {
+	return a.print(doc, func(w *strings.Builder) {
 		fmt.Fprintf(w, "pgcairn %s, repository format %d, %s\n", doc.Version, doc.Format, doc.Go)
 	})
 }

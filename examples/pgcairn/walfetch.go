@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 )
 
@@ -26,5 +25,5 @@ func (c *walFetchCommand) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	return a.print(map[string]string{"name": c.Name, "destination": c.Dest}, func(io.Writer) {})
+	return a.print(map[string]string{"name": c.Name, "destination": c.Dest}, nil)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -120,10 +121,19 @@ func TestFetchInterrupted(t *testing.T) {
 	} {
 		t.Run(c.signal.String(), func(t *testing.T) {
 			cmd := h.command(t, "wal", "fetch", "000000010000000000000001", filepath.Join(h.dir, "x"))
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
 			require.NoError(t, cmd.Start())
-			require.Equal(t, "/bucket/some/where/pgcairn.json", <-asked)
+			ended := make(chan error, 1)
+			go func() { ended <- cmd.Wait() }()
+			select {
+			case path := <-asked:
+				require.Equal(t, "/bucket/some/where/pgcairn.json", path)
+			case <-ended:
+				require.Fail(t, "it ended too early", "%s", stderr.String())
+			}
 			require.NoError(t, cmd.Process.Signal(c.signal))
-			_ = cmd.Wait()
+			<-ended
 			require.Equal(t, c.code, cmd.ProcessState.ExitCode())
 		})
 	}

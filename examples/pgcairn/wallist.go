@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
+	"strings"
 )
 
 // walListCommand lists what the archive holds.
@@ -19,7 +19,7 @@ func (c *walListCommand) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	return a.print(held, func(w io.Writer) {
+	return a.print(held, func(w *strings.Builder) {
 		for _, t := range held.Timelines {
 			fmt.Fprintf(w, "timeline %d: %d segments, %s\n", t.Timeline, t.Segments, size(t.Bytes))
 			for _, r := range t.Ranges {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"io"
 	"path/filepath"
 )
 
@@ -20,5 +19,5 @@ func (c *walPushCommand) Run(ctx context.Context, a *app) error {
 	if err := archive.Push(ctx, c.Path); err != nil {
 		return err
 	}
-	return a.print(map[string]string{"name": filepath.Base(c.Path)}, func(io.Writer) {})
+	return a.print(map[string]string{"name": filepath.Base(c.Path)}, nil)
 }

@@ -33,6 +33,7 @@ var kept = map[string]string{
 }
 
 func TestExclusionsAreThoseOfBasebackup(t *testing.T) {
+	t.Parallel()
 	c := pgtest.New(t, &pgtest.Options{Distro: true, Conf: map[string]string{
 		"autovacuum": "off", "max_prepared_transactions": "5",
 	}})

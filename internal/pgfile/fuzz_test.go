@@ -41,7 +41,6 @@ func FuzzParseRelation(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, p string) {
 		pgfile.FileExcluded(p)
-		pgfile.ContentExcluded(p)
 		r, ok := pgfile.ParseRelation(p)
 		if !ok {
 			return

@@ -39,6 +39,7 @@ func fill(t *testing.T, c *pgtest.Cluster) {
 }
 
 func TestServersFiles(t *testing.T) {
+	t.Parallel()
 	pgtest.Each(t, func(t *testing.T, major int) {
 		c := pgtest.New(t, &pgtest.Options{Major: major, SegmentSize: 1 << (20 + major%3), Conf: map[string]string{"autovacuum": "off"}})
 		fill(t, c)
@@ -168,6 +169,7 @@ func requirePages(t *testing.T, pgdata string) {
 }
 
 func TestPagesAgreeWithPgChecksums(t *testing.T) {
+	t.Parallel()
 	c := pgtest.New(t, &pgtest.Options{Distro: true, Conf: map[string]string{"autovacuum": "off"}})
 	fill(t, c)
 	c.Stop(t)
@@ -230,6 +232,7 @@ func somePaths(t *testing.T, pgdata string) []byte {
 }
 
 func TestDatabaseWithoutChecksums(t *testing.T) {
+	t.Parallel()
 	c := pgtest.New(t, &pgtest.Options{NoChecksums: true})
 	c.Stop(t)
 	control, _, err := pgfile.ReadControl(c.Data)

@@ -1,0 +1,97 @@
+package repo_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgcairn/pgcairn/crypto"
+	"github.com/pgcairn/pgcairn/repo"
+)
+
+// fuzzObject feeds bytes as an object to everything that reads one. Only what a writer wrote may come out.
+func fuzzObject(f *testing.F, g *rig) {
+	const label, content = "label", "a cairn marks the way back"
+	_, err := put(f.Context(), g.w, "a", label, []byte(content))
+	require.NoError(f, err)
+	p, err := writePack(f.Context(), g.w, "b", []byte("frame"), pages(1000))
+	require.NoError(f, err)
+	stream, pack := storedBytes(f, g.store, "a"), storedBytes(f, g.store, "b")
+	for _, whole := range [][]byte{stream, pack} {
+		f.Add(whole)
+		f.Add(whole[:len(whole)/2])
+		f.Add(append(bytes.Clone(whole), whole...))
+	}
+	f.Add([]byte(nil))
+	// A key need not be opened each time.
+	r := &replaced{Store: g.store, key: "a"}
+	reader := g.reader(f, r)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		check := func(err error) {
+			var corrupt *repo.CorruptError
+			var wrong *crypto.IdentityError
+			require.True(t, errors.As(err, &corrupt) || errors.As(err, &wrong), "%v", err)
+			requireNoAnswerAtAll(t, err)
+		}
+		r.data = b
+		for _, r.key = range []string{"a", "b"} {
+			gotLabel, got, err := get(t.Context(), reader, r.key)
+			if err != nil {
+				check(err)
+			} else if r.key == "a" {
+				require.Equal(t, label+content, gotLabel+string(got))
+				require.Equal(t, stream, b)
+			}
+			frames, err := readPack(t.Context(), reader, repo.Pack{Key: r.key, Frames: p.Frames})
+			if err != nil {
+				check(err)
+			} else {
+				require.Len(t, frames, 2)
+				require.Equal(t, pack, b)
+			}
+			if _, err := reader.Label(t.Context(), r.key); err != nil {
+				check(err)
+			}
+		}
+	})
+}
+
+func FuzzObject(f *testing.F)          { fuzzObject(f, newRig(f, false)) }
+func FuzzEncryptedObject(f *testing.F) { fuzzObject(f, newRig(f, true)) }
+
+// Behind right checksums, which keep FuzzObject from most of the code.
+func FuzzFrames(f *testing.F) {
+	g := newRig(f, false)
+	r := &replaced{Store: g.store, key: "a"}
+	reader := g.reader(f, r)
+	for _, parts := range bombs(f) {
+		if b := bytes.Join(parts, nil); len(b) < 10_000 {
+			f.Add("label", b, []byte(nil), uint32(1000), uint32(1000))
+		}
+	}
+	frame := compress(f, pages(1000))
+	f.Add("", append(compress(f, nil), frame...), []byte("table"), uint32(1000), uint32(len(frame)))
+	stock, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(64<<20))
+	require.NoError(f, err)
+	f.Fuzz(func(t *testing.T, label string, frames, table []byte, raw, stored uint32) {
+		if len(label) > 256 {
+			return
+		}
+		r.data = craft("a", label, table, frames)
+		gotLabel, got, err := get(t.Context(), reader, "a")
+		if err == nil {
+			want, werr := stock.DecodeAll(frames, nil)
+			require.NoError(t, werr)
+			require.True(t, bytes.Equal(want, got))
+			require.Equal(t, label, gotLabel)
+		} else {
+			requireCorrupt(t, err, "a")
+		}
+		p := repo.Pack{Key: "a", Frames: []repo.Frame{{Raw: int(raw), Stored: int(stored), Codec: repo.CodecZstd}}}
+		_, err = readPack(t.Context(), reader, p) // whose checksum nobody guesses
+		requireCorrupt(t, err, "a")
+	})
+}

@@ -1,0 +1,126 @@
+package wal_test
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/pgcairn/pgcairn/wal"
+)
+
+// names are the names of what the archive_command of real servers was given.
+func names(t testing.TB) []string {
+	t.Helper()
+	var all []string
+	for _, list := range seeds(t, "name", "pg*") {
+		all = append(all, strings.Fields(string(list))...)
+	}
+	return all
+}
+
+func FuzzParseName(f *testing.F) {
+	for _, name := range names(f) {
+		f.Add(name, uint32(16<<20))
+	}
+	f.Fuzz(func(t *testing.T, text string, size uint32) {
+		n, err := wal.ParseName(text)
+		var e *wal.NameError
+		if err != nil {
+			if !errors.As(err, &e) || e.Name != text {
+				t.Errorf("%q: %v", text, err)
+			}
+			return
+		}
+		if n.String() != text || strings.ContainsAny(text, "/\\\x00") || len(text) > 40 || n.Timeline == 0 {
+			t.Errorf("accepted %q as %q", text, n)
+		}
+		s, err := n.Segment(size)
+		if err != nil {
+			return
+		}
+		if n.Kind == wal.KindHistory || s.Timeline != n.Timeline || s.Name() != text[:24] || s.Start()%wal.LSN(size) != 0 {
+			t.Errorf("%q, %d bytes: %+v", text, size, s)
+		}
+	})
+}
+
+func FuzzParseHistory(f *testing.F) {
+	for name, b := range seeds(f, "history", "*.history") {
+		_, file, _ := strings.Cut(name, "-")
+		f.Add(uint32(parseName(f, file).Timeline), b)
+	}
+	f.Fuzz(func(t *testing.T, timeline uint32, b []byte) {
+		h, err := wal.ParseHistory(wal.Timeline(timeline), b)
+		if err != nil {
+			return
+		}
+		if h.Timeline != wal.Timeline(timeline) || timeline > 1 && len(h.Forks) == 0 {
+			t.Fatalf("accepted %+v", h)
+		}
+		at, parent := wal.LSN(1), wal.Timeline(0)
+		for _, fork := range h.Forks {
+			if fork.At < at || fork.Timeline <= parent || fork.Timeline >= h.Timeline {
+				t.Fatalf("accepted %+v", h)
+			}
+			if until, ok := h.Until(fork.Timeline); !ok || until != fork.At {
+				t.Fatalf("%+v is left at %s, %v", fork, until, ok)
+			}
+			if before := h.At(fork.At - 1); before > fork.Timeline {
+				t.Fatalf("%+v: on timeline %d before it", fork, before)
+			}
+			if after := h.At(fork.At); after <= fork.Timeline {
+				t.Fatalf("%+v: on timeline %d after it", fork, after)
+			}
+			at, parent = fork.At, fork.Timeline
+		}
+	})
+}
+
+func FuzzReadHeader(f *testing.F) {
+	for _, b := range seeds(f, "header", "pg*") {
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, err := wal.ReadHeader(bytes.NewReader(b))
+		if err != nil {
+			return
+		}
+		s := wal.SegmentAt(h.Timeline, h.Start, h.SegmentSize)
+		if h.Major() < 13 || h.Timeline == 0 || !wal.ValidSegmentSize(h.SegmentSize) || s.Start() != h.Start {
+			t.Errorf("accepted %+v", h)
+		}
+	})
+}
+
+func FuzzParseLSN(f *testing.F) {
+	for _, b := range seeds(f, "history", "*.history") {
+		for line := range strings.Lines(string(b)) {
+			if fields := strings.Fields(line); len(fields) > 1 {
+				f.Add(fields[1])
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		lsn, err := wal.ParseLSN(text)
+		if err != nil {
+			return
+		}
+		again, err := wal.ParseLSN(lsn.String())
+		if err != nil || again != lsn || len(text) > 17 {
+			t.Errorf("%q is %s is %s, %v", text, lsn, again, err)
+		}
+	})
+}
+
+func FuzzParseKey(f *testing.F) {
+	for _, name := range names(f) {
+		f.Add(wal.Key(cluster, parseName(f, name)))
+	}
+	f.Fuzz(func(t *testing.T, key string) {
+		n, err := wal.ParseKey(cluster, key)
+		if err == nil && wal.Key(cluster, n) != key {
+			t.Errorf("%q is %s, whose key is %q", key, n, wal.Key(cluster, n))
+		}
+	})
+}
