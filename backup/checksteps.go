@@ -121,6 +121,9 @@ func (c *checker) objects(ctx context.Context) (string, error) {
 	if err := c.readStored(ctx, key); err != nil {
 		return "", err
 	}
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(inner) {
+		err = inner
+	}
 	return "written, encrypted; this host cannot read it: " + err.Error(), nil
 }
 

@@ -181,29 +181,29 @@ func ExampleRepo_OpenFront() {
 func ExampleRepo_CreatePack() {
 	ctx := context.Background()
 	r := exampleRepo(ctx)
-	w, err := r.CreatePack(ctx, "packs/first")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer w.Close() // aborts unless Commit was reached
-	for _, text := range []string{"a cairn", "marks", "the way back"} {
-		if err := w.Append([]byte(text)); err != nil {
-			log.Fatal(err)
+	write := func(texts ...string) (repo.Pack, error) {
+		w, err := r.CreatePack(ctx, "packs/first")
+		if err != nil {
+			return repo.Pack{}, err
 		}
+		defer w.Close() // aborts unless Commit was reached
+		for _, text := range texts {
+			if err := w.Append([]byte(text)); err != nil {
+				return repo.Pack{}, err
+			}
+		}
+		return w.Commit()
 	}
-	fmt.Println("full:", w.Full())
-	pack, err := w.Commit()
+	pack, err := write("a cairn", "marks", "the way back")
 	if err != nil {
 		log.Fatal(err)
 	}
-
 	err = r.ReadPack(ctx, pack, func(i int, raw []byte) error {
 		fmt.Println(i, string(raw), pack.Frames[i].Raw)
 		return nil
 	})
 	fmt.Println(err)
 	// Output:
-	// full: false
 	// 0 a cairn 7
 	// 1 marks 5
 	// 2 the way back 12

@@ -233,7 +233,7 @@ func (s *switched) Open(ctx context.Context, key string, off, n int64) (io.ReadC
 type overwriting struct{ repo.Store }
 
 func (s overwriting) Create(ctx context.Context, key string) (repo.Writer, error) {
-	if err := s.Store.Delete(ctx, key); err != nil {
+	if err := s.Delete(ctx, key); err != nil {
 		return nil, err
 	}
 	return s.Store.Create(ctx, key)

@@ -137,7 +137,7 @@ func (l *Lease) keep(ctx context.Context) error {
 		case errors.Is(err, ErrLeaseLost):
 			return err
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // f returns the reason
 		case left <= 0:
 			return fmt.Errorf("repo: lease %s: %w: %w", l.name, ErrLeaseLost, err)
 		default:

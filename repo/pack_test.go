@@ -47,7 +47,7 @@ func TestPackRoundTrip(t *testing.T) {
 
 			got, err := readPack(t.Context(), g.r, again)
 			require.NoError(t, err)
-			require.Equal(t, len(frames), len(got))
+			require.Len(t, got, len(frames))
 			for i := range frames {
 				require.True(t, bytes.Equal(frames[i], got[i]), i)
 			}
@@ -190,12 +190,14 @@ func TestPacksInParallel(t *testing.T) {
 			wg.Go(func() {
 				frames := [][]byte{noise(200_000, uint64(i)), pages(300_000 + i)}
 				p, err := writePack(t.Context(), g.w, fmt.Sprint("pack ", i), frames...)
-				if !assert.NoError(t, err) {
+				if err != nil {
+					t.Error(err)
 					return
 				}
 				got, err := readPack(t.Context(), g.r, p)
-				assert.NoError(t, err)
-				assert.True(t, bytes.Equal(bytes.Join(frames, nil), bytes.Join(got, nil)))
+				if err != nil || !bytes.Equal(bytes.Join(frames, nil), bytes.Join(got, nil)) {
+					t.Error("it is not what was written", err)
+				}
 			})
 		}
 		wg.Wait()

@@ -128,9 +128,13 @@ func TestDamagedObjects(t *testing.T) {
 				switch kindOf(key) {
 				case "packs", "wal":
 					// These take a whole restore each.
-					through, stride = readAll, max(1, len(b)/40)
+					through, stride = readAll, max(1, len(b)/25)
 				case "systems":
-					through, stride = readAll, 3
+					through, stride = readAll, 5
+				case "backups", "keys":
+					if encrypted {
+						stride = 5
+					}
 				}
 				for i := 0; i < len(b); i += stride {
 					requireNoticed(key, flipped(b, i), through, "bit %d of byte %d flipped", i%8, i)

@@ -13,7 +13,6 @@ import (
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/repo/repotest"
 	"github.com/pgcairn/pgcairn/restore"
-	"github.com/pgcairn/pgcairn/wal"
 	"github.com/stretchr/testify/require"
 )
 
@@ -38,9 +37,7 @@ func TestRestoreWhenTheStoreFails(t *testing.T) {
 	f := newFake(t, true, nil)
 	f.c.Promote() // so that there is a history to be read
 	f.c.Switch(1)
-	a, err := wal.NewArchive(f.repo, nil)
-	require.NoError(t, err)
-	require.NoError(t, f.c.Archive(t.Context(), a))
+	require.NoError(t, f.archive(t))
 	for name, effect := range map[string]repotest.Effect{"fails": repotest.Fail(nil), "answer is lost": repotest.FailAfter(nil)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -41,10 +41,16 @@ func newFake(t *testing.T, encrypted bool, o *backuptest.Options) *fake {
 	f.m, err = backup.Take(t.Context(), f.repo, f.c, &backup.Options{Jobs: 1})
 	require.NoError(t, err)
 	f.c.Switch(1)
+	require.NoError(t, f.archive(t))
+	return f
+}
+
+// archive has the cluster archive all WAL it has completed.
+func (f *fake) archive(t *testing.T) error {
+	t.Helper()
 	a, err := wal.NewArchive(f.repo, nil)
 	require.NoError(t, err)
-	require.NoError(t, f.c.Archive(t.Context(), a))
-	return f
+	return f.c.Archive(t.Context(), a)
 }
 
 // open opens the repository in another store, which is some view of its own.

@@ -75,7 +75,11 @@ func (a *Archive) readSystem(ctx context.Context) (System, error) {
 		return *a.system, nil
 	}
 	var rec systemRecord
-	if err := a.repo.ReadRecord(ctx, systemKey, &rec); err != nil {
+	err := a.repo.ReadRecord(ctx, systemKey, &rec)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = a.unclaimed(ctx, err)
+	}
+	if err != nil {
 		return System{}, fmt.Errorf("wal: %w", err)
 	}
 	id, err := strconv.ParseUint(rec.SystemID, 10, 64)
@@ -88,6 +92,18 @@ func (a *Archive) readSystem(ctx context.Context) (System, error) {
 	}
 	a.system = &s
 	return s, nil
+}
+
+// unclaimed returns missing, the error that there is no record of the cluster, unless there is an archive all the same.
+// Then the record is lost, and nothing may be said on whether a segment exists.
+func (a *Archive) unclaimed(ctx context.Context, missing error) error {
+	for info, err := range a.repo.Store().List(ctx, "wal/") {
+		if err != nil {
+			return err
+		}
+		return &repo.CorruptError{Key: systemKey, Err: errors.New("it is missing, though there is " + info.Key)}
+	}
+	return missing
 }
 
 // Claim makes the repository belong to a cluster, or checks that it does. name is what is checked, for the error, a

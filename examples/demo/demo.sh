@@ -119,7 +119,7 @@ road() {
 	checksums >before.txt
 	cat before.txt
 	sleep 1
-	at=$(sql "select date_trunc('second', clock_timestamp())")
+	at=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 	sleep 1
 	echo "it is $at"
 

@@ -15,8 +15,6 @@ func TestProgress(t *testing.T) {
 	h := newHost(t)
 	h.writer().ok(t, "init")
 	c := newCluster(t, h, nil)
-	// Progress is told five times a second, so it has to last a little.
-	c.Exec(t, `create table big as select md5(i::text) a, md5((i + 1)::text) b, md5((i + 2)::text) c from generate_series(1, 1000000) i`)
 	near := h.writer().with("PGHOST="+c.Socket, "PGUSER=postgres")
 
 	for _, p := range []struct {
