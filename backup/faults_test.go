@@ -2,7 +2,6 @@ package backup_test
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -173,7 +172,7 @@ func TestListAndLoadWhenTheStoreFails(t *testing.T) {
 				require.ErrorIs(t, err, repotest.ErrInjected, "%s at %v", name, s.Calls()[n-1])
 				requireNoAnswer(t, err)
 				var corrupt *repo.CorruptError
-				require.False(t, errors.As(err, &corrupt), "an outage is no corruption: %v", err)
+				require.NotErrorAs(t, err, &corrupt, "an outage is no corruption: %v", err)
 			}
 		}
 	}

@@ -151,6 +151,7 @@ func TestFilesChangeWhileTheyAreRead(t *testing.T) {
 		{"shrinks to nothing before it is read", rel, noise(100_000), backuptest.OpOpen, 0, []byte{}, false, []byte{}},
 		{"shrinks before it is read", rel, noise(100_000), backuptest.OpOpen, 0, noise(100_000)[:8192], false, noise(100_000)[:8192]},
 		{"shrinks to part of a page", rel, noise(100_000), backuptest.OpOpen, 0, noise(100_000)[:8000], false, noise(100_000)[:8000]},
+		{"shrinks to less than a unit of work", rel, noise(20 * mb), backuptest.OpOpen, 0, noise(20 * mb)[:mb], false, noise(20 * mb)[:mb]},
 		{"shrinks behind the reader", rel, noise(20 * mb), backuptest.OpRead, 16 * mb, noise(20 * mb)[:mb], false, noise(20 * mb)[:16*mb]},
 		{"a relation grows: the WAL has it", rel, noise(100_000)[:8192], backuptest.OpOpen, 0, noise(100_000), false, noise(100_000)[:8192]},
 		{"an empty relation grows", rel, []byte{}, backuptest.OpOpen, 0, noise(100_000), false, []byte{}},

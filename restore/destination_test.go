@@ -75,8 +75,10 @@ func TestPermissions(t *testing.T) {
 	base := t.TempDir()
 	dir := filepath.Join(base, "a", "b", "data")
 	existing := filepath.Join(base, "existing")
-	require.NoError(t, os.Mkdir(existing, 0o777))
-	require.NoError(t, os.Chmod(existing, 0o777))
+	for _, open := range []string{existing, dir} {
+		require.NoError(t, os.MkdirAll(open, 0o777))
+		require.NoError(t, os.Chmod(open, 0o777))
+	}
 	_, err := f.plan(t).Run(t.Context(), f.repo, dir, &restore.Options{
 		Tablespaces: map[string]string{"fast": existing, "16390": filepath.Join(base, "new")},
 	})
@@ -181,11 +183,17 @@ func TestWhereTablespacesMayGo(t *testing.T) {
 	}{
 		{"by name", map[string]string{"fast": in("1/fast"), "big one": in("1/big")}, nil, ""},
 		{"by OID", map[string]string{"16385": in("2/fast"), "16390": in("2/big")}, nil, ""},
-		{"none is given", nil, &restore.TablespaceError{Name: "fast", OID: 16385, Location: "/mnt/fast"},
-			`restore: tablespace "fast" (OID 16385), once at /mnt/fast, needs a directory to be restored to`},
+		{
+			"none is given", nil, &restore.TablespaceError{Name: "fast", OID: 16385, Location: "/mnt/fast"},
+			`restore: tablespace "fast" (OID 16385), once at /mnt/fast, needs a directory to be restored to`,
+		},
 		{"one is missing", map[string]string{"fast": in("3")}, &restore.TablespaceError{Name: "big one", OID: 16390, Location: "/mnt/big"}, "needs a directory"},
-		{"unknown", map[string]string{"fast": in("3"), "16390": in("4"), "other": in("5")}, &restore.TablespaceError{Name: "other"},
-			`restore: the backup has no tablespace "other"`},
+		{
+			"unknown",
+			map[string]string{"fast": in("3"), "16390": in("4"), "other": in("5")},
+			&restore.TablespaceError{Name: "other"},
+			`restore: the backup has no tablespace "other"`,
+		},
 		{"twice", map[string]string{"fast": in("3"), "16385": in("4"), "16390": in("5")}, &restore.TablespaceError{Name: "16385"}, "no tablespace"},
 		{"the same place", map[string]string{"fast": in("3"), "16390": in("3/")}, nil, "not beside each other"},
 		{"one in another", map[string]string{"fast": in("3"), "16390": in("3/x")}, nil, "not beside each other"},
@@ -247,6 +255,13 @@ func TestRunAfterOneThatWasCutShort(t *testing.T) {
 		var full *restore.NotEmptyError
 		require.ErrorAs(t, err, &full, "only the directory with the mark may be cleared")
 		require.Equal(t, filepath.Join(base, "fast"), full.Directory)
+	})
+	t.Run("with a tablespace elsewhere", func(t *testing.T) {
+		full := t.TempDir()
+		require.NoError(t, os.WriteFile(filepath.Join(full, "precious"), nil, 0o600))
+		_, err := f.plan(t).Run(t.Context(), f.repo, dir, &restore.Options{Tablespaces: map[string]string{"fast": full, "big one": filepath.Join(base, "big")}})
+		require.True(t, is[*restore.NotEmptyError](err), "%v", err)
+		require.FileExists(t, filepath.Join(full, "precious"))
 	})
 	t.Run("again", func(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "base", "leftover"), []byte("x"), 0o600))

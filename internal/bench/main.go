@@ -44,7 +44,7 @@ type bench struct {
 }
 
 func (b *bench) run(ctx context.Context) error {
-	if err := b.setUp(); err != nil {
+	if err := b.setUp(ctx); err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(b.dir) }()
@@ -69,7 +69,7 @@ func (b *bench) path(name ...string) string {
 }
 
 // setUp makes the scratch directory, finds the tools, and writes pgbackrest's configuration.
-func (b *bench) setUp() error {
+func (b *bench) setUp(ctx context.Context) error {
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if len(found) == 0 {
 		return fmt.Errorf("no PostgreSQL of the distribution found: run make tools")
@@ -95,7 +95,7 @@ func (b *bench) setUp() error {
 	}
 	// Where the server's user can reach it.
 	program := b.path("pgcairn")
-	if err := exec.Command("cp", b.cairn, program).Run(); err != nil {
+	if err := exec.CommandContext(ctx, "cp", b.cairn, program).Run(); err != nil {
 		return fmt.Errorf("copy %s: %w: run make build", b.cairn, err)
 	}
 	b.cairn = program
