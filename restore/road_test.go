@@ -41,7 +41,9 @@ func TestRoad(t *testing.T) {
 			return pgtest.Value[int64](t, c, `select count(*) from pgtest_load`) > int64(len(before.Live))
 		}, 30*time.Second, 10*time.Millisecond)
 		load.Stop(t)
+		latest := pgtest.Checksums(t, c)
 		pushAll(t, c, r)
+		c.Stop(t)
 
 		p, err := restore.Prepare(ctx, r, restore.AtTime(at), nil)
 		require.NoError(t, err)
@@ -62,6 +64,11 @@ func TestRoad(t *testing.T) {
 			b.Stop(t)
 			pgtest.PgChecksums(t, dir)
 		}
+
+		require.Equal(t, latest, pgtest.Checksums(t, recovered(t, r, restore.Latest(), nil, nil, nil)))
+		b = recovered(t, r, restore.Immediate(), nil, nil, nil)
+		require.Zero(t, pgtest.Value[int64](t, b, `select count(*) from pg_class where relname = 'precious'`))
+		require.Positive(t, pgtest.Value[int64](t, b, `select count(*) from pgtest_load`))
 	})
 }
 
