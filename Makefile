@@ -3,6 +3,8 @@
 FUZZTIME ?= 10s
 BENCHFLAGS ?=
 LINTER := .tools/golangci-lint
+# Static programs run on any Linux, and start a millisecond sooner.
+BUILD := CGO_ENABLED=0 go build -trimpath
 TEST := go test -race -p 2 -timeout 30m
 
 .DEFAULT_GOAL := help
@@ -12,8 +14,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build the example CLI: bin/pgcairn, and bin/pgcairn-cloud, which it becomes for buckets
-	cd examples && go build -o ../bin/pgcairn ./pgcairn
-	cd examples && go build -tags cloud -o ../bin/pgcairn-cloud ./pgcairn
+	cd examples && $(BUILD) -o ../bin/pgcairn ./pgcairn
+	cd examples && $(BUILD) -tags cloud -o ../bin/pgcairn-cloud ./pgcairn
 
 tools: servers $(LINTER) ## install all that tests, linter and benchmarks need (Debian packages when run by root or sudo)
 

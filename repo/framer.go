@@ -2,8 +2,9 @@ package repo
 
 import (
 	"context"
+	"errors"
+	"io"
 	"runtime"
-	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -40,19 +41,57 @@ func newFramer(ctx context.Context, enc *zstd.Encoder) *framer {
 // Write implements io.Writer.
 func (f *framer) Write(p []byte) (n int, err error) {
 	for len(p) > 0 {
-		k := min(len(p), FrameSize-len(f.buf))
-		if need := len(f.buf) + k; need > cap(f.buf) {
-			f.buf = slices.Grow(f.buf, min(max(need, 2*cap(f.buf)), FrameSize)-len(f.buf))
-		}
+		f.reserve(len(p))
+		k := min(len(p), cap(f.buf)-len(f.buf))
 		f.buf = append(f.buf, p[:k]...)
 		p, n = p[k:], n+k
-		if len(f.buf) == FrameSize {
-			if err := f.Flush(); err != nil {
-				return n, err
-			}
+		if err := f.flushFull(); err != nil {
+			return n, err
 		}
 	}
 	return n, nil
+}
+
+// ReadFrom implements io.ReaderFrom: it saves a copy.
+func (f *framer) ReadFrom(r io.Reader) (n int64, err error) {
+	for {
+		f.reserve(firstRead)
+		k, err := r.Read(f.buf[len(f.buf):min(cap(f.buf), len(f.buf)+maxRead)])
+		f.buf = f.buf[:len(f.buf)+k]
+		n += int64(k)
+		if err == nil {
+			err = f.flushFull()
+		}
+		if errors.Is(err, io.EOF) {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+}
+
+const (
+	firstRead = 64 << 10  // bytes; small content takes no more memory
+	maxRead   = 256 << 10 // bytes at once, so that whoever looks at them on the way finds them in the processor's cache
+)
+
+// reserve makes room for n more bytes, or for what is missing to a whole frame. What is larger than at first thought
+// gets a whole frame at once: memory is fresh once, and none is cleared or copied in vain.
+func (f *framer) reserve(n int) {
+	switch {
+	case cap(f.buf) == 0:
+		f.buf = make([]byte, 0, min(n, FrameSize))
+	case len(f.buf)+n > cap(f.buf) && cap(f.buf) < FrameSize:
+		f.buf = append(make([]byte, 0, FrameSize), f.buf...)
+	}
+}
+
+func (f *framer) flushFull() error {
+	if len(f.buf) < FrameSize {
+		return nil
+	}
+	return f.Flush()
 }
 
 // Flush has what is in the buffer compressed as a frame, and takes another buffer.
@@ -72,6 +111,8 @@ func (f *framer) Flush() error {
 		select {
 		case dst = <-f.spare:
 		default:
+			// Grown by append, it would be copied and cleared at every step. What is not written to takes no memory.
+			dst = make([]byte, 0, f.enc.MaxEncodedSize(len(raw)))
 		}
 		done <- f.enc.EncodeAll(raw, dst[:0])
 		f.raw <- raw[:0]

@@ -79,6 +79,7 @@ func (r *Repo) Put(ctx context.Context, key string, o *PutOptions, write func(io
 type Object struct {
 	u      *unsealer
 	frames *unframer
+	rest   []byte // of the piece that was read in part
 	err    error
 }
 
@@ -106,12 +107,17 @@ func (r *Repo) openObject(ctx context.Context, key string, n int64) (*Object, er
 // Label returns the label given when the object was written.
 func (o *Object) Label() []byte { return o.u.head.label }
 
-// Read implements io.Reader.
-func (o *Object) Read(p []byte) (int, error) {
+// Next returns the next piece of the content, up to [FrameSize] bytes, which are valid until the next call. It ends as
+// Read does. Using it instead saves a copy.
+func (o *Object) Next() ([]byte, error) {
 	if o.err != nil {
-		return 0, o.err
+		return nil, o.err
 	}
-	n, err := o.frames.Read(p)
+	if b := o.rest; len(b) > 0 {
+		o.rest = nil
+		return b, nil
+	}
+	b, err := o.frames.next()
 	switch {
 	case errors.Is(err, io.EOF):
 		if err = o.u.finish(); err == nil {
@@ -121,11 +127,20 @@ func (o *Object) Read(p []byte) (int, error) {
 		err = o.u.fail(err)
 	}
 	o.err = err
+	return b, err
+}
+
+// Read implements io.Reader.
+func (o *Object) Read(p []byte) (n int, err error) {
+	b, err := o.Next()
+	n = copy(p, b)
+	o.rest = b[n:]
 	return n, err
 }
 
 // Close releases the object.
 func (o *Object) Close() error {
+	o.u.cancel()
 	o.frames.close()
 	return o.u.Close()
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -14,86 +15,104 @@ import (
 // readAhead is how many stored bytes of a stream are read at a time.
 const readAhead = 256 << 10
 
-// unframer is the reverse of framer: it reads the frames of a stream and has them decompressed beside each other.
+// unframer is the reverse of framer: one goroutine reads the frames of a stream, others decompress them beside each
+// other. They begin with the first call of next and end by themselves or by close.
 type unframer struct {
 	r       *bufio.Reader
 	dec     *zstd.Decoder
-	pending []chan unframed // frames being decompressed, in order
-	ended   error           // what the reading of frames ended with
-	cur     []byte          // rest of the frame that is being read
-	spare   [][]byte        // memory that is used again
-	last    []byte          // memory that cur is in
+	frames  chan chan unframed // being decompressed, in order; nil until begun
+	stopped chan struct{}
+	stop    func() // closes stopped
+	last    []byte // memory of the frame that was handed out
+	err     error  // after the last frame; for next alone
+
+	// Memory that is used again, for raw and for stored frames. There is some for each frame that can be decompressed
+	// at a time, and for one being read, waiting or handed out.
+	raw, stored chan []byte
 }
 
-// unframed is a frame that has been decompressed.
+// unframed is a frame that has been decompressed, or what the reading of frames ended with.
 type unframed struct {
-	raw    []byte
-	stored []byte
-	err    error
+	raw []byte
+	err error
 }
 
 func newUnframer(r io.Reader, dec *zstd.Decoder) *unframer {
-	return &unframer{r: bufio.NewReaderSize(r, readAhead), dec: dec}
+	f := &unframer{r: bufio.NewReaderSize(r, readAhead), dec: dec, stopped: make(chan struct{})}
+	f.stop = sync.OnceFunc(func() { close(f.stopped) })
+	return f
 }
 
-// Read implements io.Reader. It returns io.EOF where the tail begins.
-func (f *unframer) Read(p []byte) (int, error) {
-	for len(f.cur) == 0 {
-		if err := f.next(); err != nil {
-			return 0, err
+// next returns the content of the next frame, valid until it is called again, or io.EOF where the tail begins.
+func (f *unframer) next() ([]byte, error) {
+	if f.err != nil {
+		return nil, f.err
+	}
+	if f.frames == nil {
+		f.begin()
+	} else if f.last != nil {
+		f.raw <- f.last
+	}
+	u := <-<-f.frames
+	f.last, f.err = u.raw, u.err
+	return u.raw, u.err
+}
+
+func (f *unframer) begin() {
+	n := runtime.GOMAXPROCS(0)
+	f.frames = make(chan chan unframed, n)
+	f.raw, f.stored = make(chan []byte, n+1), make(chan []byte, n+1)
+	for range n + 1 {
+		f.raw <- nil
+		f.stored <- nil
+	}
+	go f.read()
+}
+
+// read reads frames and has them decompressed, until there are no more or it is stopped.
+func (f *unframer) read() {
+	defer close(f.frames)
+	for {
+		var stored, raw []byte
+		select {
+		case stored = <-f.stored:
+		case <-f.stopped:
+			return
 		}
-	}
-	n := copy(p, f.cur)
-	f.cur = f.cur[n:]
-	return n, nil
-}
-
-// next takes the next frame, and has those after it decompressed meanwhile.
-func (f *unframer) next() error {
-	if f.last != nil {
-		f.spare, f.last = append(f.spare, f.last), nil
-	}
-	for f.ended == nil && len(f.pending) <= runtime.GOMAXPROCS(0) {
-		stored, err := readFrame(f.r, f.memory())
+		select {
+		case raw = <-f.raw:
+		case <-f.stopped:
+			return
+		}
+		stored, err := readFrame(f.r, stored[:0])
+		done := make(chan unframed, 1)
+		select {
+		case f.frames <- done:
+		case <-f.stopped:
+			return
+		}
 		if err != nil {
-			f.ended = err
-			break
+			done <- unframed{err: err}
+			return
 		}
-		raw, done := f.memory(), make(chan unframed, 1)
-		f.pending = append(f.pending, done)
-		// It ends by itself, and close waits for it.
 		go func() {
-			raw, err := f.dec.DecodeAll(stored, raw)
-			done <- unframed{raw: raw, stored: stored, err: err}
+			raw, err := f.dec.DecodeAll(stored, raw[:0])
+			f.stored <- stored
+			done <- unframed{raw: raw, err: err}
 		}()
 	}
-	if len(f.pending) == 0 {
-		return f.ended
-	}
-	u := <-f.pending[0]
-	f.pending = f.pending[1:]
-	f.spare = append(f.spare, u.stored)
-	f.cur, f.last = u.raw, u.raw
-	return u.err
 }
 
-// memory returns an empty slice, used before if there is one.
-func (f *unframer) memory() []byte {
-	n := len(f.spare)
-	if n == 0 {
-		return nil
-	}
-	b := f.spare[n-1]
-	f.spare = f.spare[:n-1]
-	return b[:0]
-}
-
-// close waits for what is being decompressed.
+// close waits for what is being read and decompressed. Reading must have been cut off, or it waits for that too.
 func (f *unframer) close() {
-	for _, done := range f.pending {
+	f.err = io.ErrClosedPipe
+	if f.frames == nil {
+		return
+	}
+	f.stop()
+	for done := range f.frames {
 		<-done
 	}
-	f.pending, f.ended = nil, io.ErrClosedPipe
 }
 
 // maxStored bounds a compressed frame in bytes: content that does not shrink is stored in blocks with 3 bytes each.

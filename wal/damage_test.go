@@ -2,7 +2,6 @@ package wal_test
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"fmt"
 	"io"
 	"testing"
@@ -122,7 +121,7 @@ func TestSwappedObjectsAreNoticed(t *testing.T) {
 // TestForgedObjectsAreNoticed: objects that are whole, written by somebody who can write to the repository.
 func TestForgedObjectsAreNoticed(t *testing.T) {
 	label := func(b []byte) []byte {
-		sum := sha256.Sum256(b)
+		sum := digest(b)
 		return sum[:]
 	}
 	good, other := content(segment(1)), content(segment(2))
@@ -158,7 +157,7 @@ func TestForgedObjectsAreNoticed(t *testing.T) {
 	}
 }
 
-// TestForgedDigest: the digest in an object's head serves Push. What Fetch brings is checked against what is in it.
+// TestForgedDigest: a digest in an object's head that is not the content's is noticed by Fetch, and by Push.
 func TestForgedDigest(t *testing.T) {
 	for _, kind := range kinds {
 		store := repotest.Mem(nil)
@@ -166,9 +165,10 @@ func TestForgedDigest(t *testing.T) {
 		require.NoError(t, err)
 		a := newArchive(t, r)
 		require.NoError(t, a.Claim(t.Context(), "me", cluster))
-		forged := sha256.Sum256([]byte("something else"))
+		forged := digest([]byte("something else"))
 		putObject(t, r, wal.Key(cluster, parseName(t, segment(1).Name())), content(segment(1)), forged[:])
-		requireHeld(t, a, segment(1).Name(), content(segment(1)))
+		var corrupt *repo.CorruptError
+		require.ErrorAs(t, a.Read(t.Context(), segment(1).Name(), io.Discard), &corrupt)
 		var e *wal.ConflictError
 		require.ErrorAs(t, push(t, a, segment(1).Name(), content(segment(1))), &e)
 		require.Equal(t, forged, e.Archived)

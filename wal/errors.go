@@ -9,12 +9,12 @@ import (
 // The usual cause is two servers that archive to one repository, one of them a copy of the other.
 type ConflictError struct {
 	Name     string
-	Archived [32]byte // SHA-256 of what the archive holds
-	Offered  [32]byte // SHA-256 of the file
+	Archived [32]byte // digest of what the archive holds, as repo/FORMAT.md has it
+	Offered  [32]byte // digest of the file
 }
 
 func (e *ConflictError) Error() string {
-	return fmt.Sprintf("wal: %s is archived already with other content (SHA-256 %s, the file has %s): is another server archiving to this repository?",
+	return fmt.Sprintf("wal: %s is archived already with other content (digest %s, the file has %s): is another server archiving to this repository?",
 		e.Name, hex.EncodeToString(e.Archived[:4]), hex.EncodeToString(e.Offered[:4]))
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgcairn/pgcairn/internal/durable"
 	"github.com/pgcairn/pgcairn/repo"
+	"github.com/zeebo/xxh3"
 )
 
 // Fetch brings a file of the archive to dst: it is written beside dst, checked, synced and renamed. An error matches
@@ -70,25 +71,38 @@ func (a *Archive) open(ctx context.Context, name string) (*archived, error) {
 	return &archived{name: n, system: sys, obj: obj}, nil
 }
 
-// copyTo copies the content and checks that it is what its name says. That it is what was pushed, repo has made sure
-// of when it comes to the end: the checksum over all stored bytes, and those of the frames' content, take a fraction of
-// the time that computing the label's SHA-256 once more would.
+// copyTo copies the content and checks that it is what was pushed, and what its name says.
 func (f *archived) copyTo(w io.Writer) error {
 	n, sys := f.name, f.system
+	wrong := func(format string, args ...any) error {
+		return &repo.CorruptError{Key: sys.key(n), Err: fmt.Errorf(format, args...)}
+	}
 	var first headBuffer
 	limit := int64(sys.SegmentSize)
 	if n.Kind == KindHistory || n.Kind == KindBackup {
 		limit = maxHistory
 	}
-	got, err := io.CopyBuffer(io.MultiWriter(w, &first), io.LimitReader(f.obj, limit+1), make([]byte, 1<<20))
-	if err != nil {
-		return err
+	var got int64
+	sum := xxh3.New128()
+	for {
+		b, err := f.obj.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if got += int64(len(b)); got > limit {
+			return wrong("more than %d bytes", limit)
+		}
+		first.keep(b)
+		_, _ = sum.Write(b)
+		if _, err := w.Write(b); err != nil {
+			return err
+		}
 	}
-	wrong := func(format string, args ...any) error {
-		return &repo.CorruptError{Key: sys.key(n), Err: fmt.Errorf(format, args...)}
-	}
-	if got > limit {
-		return wrong("more than %d bytes", limit)
+	if d := seal(sum); !bytes.Equal(d[:], f.obj.Label()) {
+		return wrong("its content is not that of its label")
 	}
 	if n.Kind == KindHistory || n.Kind == KindBackup {
 		return nil
@@ -106,14 +120,13 @@ func (f *archived) copyTo(w io.Writer) error {
 	return nil
 }
 
-// headBuffer keeps the first bytes of what is written to it.
+// headBuffer keeps the first bytes of a file.
 type headBuffer struct{ b []byte }
 
-func (h *headBuffer) Write(p []byte) (int, error) {
+func (h *headBuffer) keep(p []byte) {
 	if k := headerSize - len(h.b); k > 0 {
 		h.b = append(h.b, p[:min(k, len(p))]...)
 	}
-	return len(p), nil
 }
 
 // notMissing hides fs.ErrNotExist in an error of another meaning, such as a missing target directory.

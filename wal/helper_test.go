@@ -2,6 +2,7 @@ package wal_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"flag"
 	"io"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 
 	"filippo.io/age"
 	"github.com/stretchr/testify/require"
+	"github.com/zeebo/xxh3"
 
 	"github.com/pgcairn/pgcairn/crypto"
 	"github.com/pgcairn/pgcairn/repo"
@@ -43,6 +45,12 @@ func noisy(s wal.Segment) []byte {
 	r := rand.NewChaCha8([32]byte{byte(s.Number), byte(s.Number >> 8)})
 	_, _ = r.Read(b[4096:300_000])
 	return b
+}
+
+// digest is the label of a file with content b, as repo/FORMAT.md has it.
+func digest(b []byte) [32]byte {
+	sum := xxh3.Hash128(b).Bytes()
+	return sha256.Sum256(sum[:])
 }
 
 // place writes a file and returns its path.

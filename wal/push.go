@@ -74,15 +74,15 @@ func (a *Archive) PushContent(ctx context.Context, n Name, content io.ReaderAt, 
 	sum := sync.OnceValues(func() (digest, error) { return digestOf(f) })
 	label := func() ([]byte, error) {
 		d, err := sum()
-		return d.sha[:], err
+		return d[:], err
 	}
 	_, err = a.repo.Put(ctx, key, &repo.PutOptions{Label: label}, func(w io.Writer) error {
 		h := xxh3.New128()
-		if _, err := io.CopyBuffer(io.MultiWriter(h, w), whole(f), make([]byte, readSize)); err != nil {
+		if _, err := io.Copy(w, io.TeeReader(whole(f), h)); err != nil {
 			return err
 		}
 		d, err := sum()
-		if err == nil && d.fast != h.Sum128() {
+		if err == nil && d != seal(h) {
 			err = &SegmentError{Name: n.String(), Err: errors.New("it changed while it was read")}
 		}
 		return err
@@ -92,7 +92,7 @@ func (a *Archive) PushContent(ctx context.Context, n Name, content io.ReaderAt, 
 		if err != nil {
 			return fmt.Errorf("wal: push %s: %w", n, err)
 		}
-		return a.compare(ctx, key, n, d.sha)
+		return a.compare(ctx, key, n, d)
 	}
 	if err != nil {
 		return fmt.Errorf("wal: push %s: %w", n, err)
@@ -101,16 +101,16 @@ func (a *Archive) PushContent(ctx context.Context, n Name, content io.ReaderAt, 
 }
 
 // compare tells whether the archive holds the same content under key.
-func (a *Archive) compare(ctx context.Context, key string, n Name, sha [32]byte) error {
+func (a *Archive) compare(ctx context.Context, key string, n Name, d digest) error {
 	have, err := a.repo.Label(ctx, key)
 	if err != nil {
 		return fmt.Errorf("wal: compare %s with the archive: %w", n, err)
 	}
-	if len(have) != len(sha) {
+	if len(have) != len(d) {
 		return &repo.CorruptError{Key: key, Err: errors.New("no digest in its head")}
 	}
-	if !bytes.Equal(have, sha[:]) {
-		return &ConflictError{Name: n.String(), Archived: [32]byte(have), Offered: sha}
+	if !bytes.Equal(have, d[:]) {
+		return &ConflictError{Name: n.String(), Archived: digest(have), Offered: d}
 	}
 	return nil
 }
@@ -164,21 +164,19 @@ func checkNote(n Name, f *io.SectionReader) error {
 	return nil
 }
 
-// digest identifies the content of a file.
-type digest struct {
-	sha  [32]byte
-	fast xxh3.Uint128
+// digest tells the contents of files apart: the SHA-256 of the XXH3-128 of the content. XXH3 keeps up with memory, but
+// what it gives away of the content of an encrypted repository could be worked back; SHA-256 of that cannot.
+type digest [sha256.Size]byte
+
+func digestOf(f *io.SectionReader) (digest, error) {
+	h := xxh3.New128()
+	if _, err := io.CopyBuffer(h, whole(f), make([]byte, readSize)); err != nil {
+		return digest{}, err
+	}
+	return seal(h), nil
 }
 
-func digestOf(f *io.SectionReader) (d digest, err error) {
-	sha, fast := sha256.New(), xxh3.New128()
-	if _, err := io.CopyBuffer(io.MultiWriter(sha, fast), whole(f), make([]byte, readSize)); err != nil {
-		return d, err
-	}
-	d.fast = fast.Sum128()
-	sha.Sum(d.sha[:0])
-	return d, nil
-}
+func seal(h *xxh3.Hasher128) digest { return sha256.Sum256(h.Sum(nil)) }
 
 // whole reads content from its start, independently of others who do.
 func whole(f *io.SectionReader) io.Reader { return io.NewSectionReader(f, 0, f.Size()) }

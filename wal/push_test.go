@@ -3,7 +3,6 @@ package wal_test
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -84,7 +84,7 @@ func TestPushOtherContent(t *testing.T) {
 				err := push(t, openArchive(t, store, o), name, other)
 				var conflict *wal.ConflictError
 				require.ErrorAs(t, err, &conflict, name)
-				require.Equal(t, &wal.ConflictError{Name: name, Archived: sha256.Sum256(b), Offered: sha256.Sum256(other)}, conflict)
+				require.Equal(t, &wal.ConflictError{Name: name, Archived: digest(b), Offered: digest(other)}, conflict)
 				require.Contains(t, err.Error(), name)
 				require.NoError(t, push(t, openArchive(t, store, o), name, b), "the same content stays fine")
 			}
@@ -213,8 +213,8 @@ func TestPushByRivals(t *testing.T) {
 		var e *wal.ConflictError
 		if i != winner {
 			require.ErrorAs(t, err, &e)
-			require.Equal(t, sha256.Sum256(contents[winner]), e.Archived)
-			require.Equal(t, sha256.Sum256(contents[i]), e.Offered)
+			require.Equal(t, digest(contents[winner]), e.Archived)
+			require.Equal(t, digest(contents[i]), e.Offered)
 		}
 	}
 	requireHeld(t, a, segment(1).Name(), contents[winner])
@@ -336,17 +336,14 @@ func (f readerAt) ReadAt(p []byte, off int64) (int, error) { return f(p, off) }
 
 // TestPushOfAFileThatChanges: what is archived would not be what its digest says.
 func TestPushOfAFileThatChanges(t *testing.T) {
-	var mu sync.Mutex
-	seen := map[int64]bool{}
+	const at = 1 << 19
+	var readers atomic.Int32
 	want := content(segment(1))
 	r := readerAt(func(p []byte, off int64) (int, error) {
 		n, err := bytes.NewReader(want).ReadAt(p, off)
-		mu.Lock()
-		defer mu.Unlock()
-		if off > 1<<19 && seen[off] && n > 0 { // the second who reads here sees something else
-			p[0]++
+		if off <= at && at < off+int64(n) && readers.Add(1) == 2 {
+			p[at-off]++ // the second who reads here sees something else
 		}
-		seen[off] = true
 		return n, err
 	})
 	store := repotest.Mem(nil)
