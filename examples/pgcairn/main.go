@@ -15,8 +15,7 @@ import (
 )
 
 func main() {
-	// What lives for the time of one segment need not collect garbage; what lives longer gets by with some 100 MB.
-	debug.SetGCPercent(400)
+	debug.SetGCPercent(400) // some 100 MB for the commands that live long
 	os.Exit(run(os.Args[1:]))
 }
 
@@ -53,6 +52,12 @@ func run(args []string) (code int) {
 		err = context.Cause(ctx)
 	}
 	return exits.code(report(os.Stderr, err))
+}
+
+// forOneSegment saves a command that lives as long as one segment takes the collection of its garbage.
+func forOneSegment() {
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(64 << 20) // from where on it is collected after all
 }
 
 // newParser makes the parser of the command line. Every flag has an environment variable.

@@ -14,6 +14,7 @@ type walFetchCommand struct {
 
 // Run runs the command. Only what the archive itself has answered is a missingError.
 func (c *walFetchCommand) Run(ctx context.Context, a *app) error {
+	forOneSegment()
 	archive, err := a.archive(ctx)
 	if err != nil {
 		return err

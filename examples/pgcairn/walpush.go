@@ -12,6 +12,7 @@ type walPushCommand struct {
 
 // Run runs the command. It says nothing when it succeeds, as its output would go to the server's log.
 func (c *walPushCommand) Run(ctx context.Context, a *app) error {
+	forOneSegment()
 	archive, err := a.archive(ctx)
 	if err != nil {
 		return err

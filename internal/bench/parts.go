@@ -147,15 +147,17 @@ func (b *bench) wal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Each to a name of its own: PostgreSQL removes what is there before it asks for a segment.
+	dst := func(who string, i int) string { return b.path("fetched-" + who + "-" + strconv.Itoa(i)) }
 	fetch := func(repo string) *contender {
 		return &contender{name: "pgcairn, " + repo, command: func(i int) []string {
-			return append([]string{b.cairn}, b.ours(repo, "wal", "fetch", names[i], b.path("fetched-"+strconv.Itoa(i)))...)
+			return append([]string{b.cairn}, b.ours(repo, "wal", "fetch", names[i], dst(repo, i))...)
 		}}
 	}
 	return b.race(ctx, "wal fetch of one segment", b.segments, fetch("plain"), fetch("encrypted"), &contender{
 		name: "pgbackrest",
 		command: func(i int) []string {
-			return append([]string{"pgbackrest"}, b.theirs("archive-get", names[i], b.path("fetched-"+strconv.Itoa(i)))...)
+			return append([]string{"pgbackrest"}, b.theirs("archive-get", names[i], dst("pgbackrest", i))...)
 		},
 	})
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 )
 
 // tempSuffix is added to a file's name while it is being written. A killed writer leaves one such file, which the next
@@ -17,8 +16,9 @@ const tempSuffix = ".pgcairn-tmp"
 // errBusy means that another process is writing the same file.
 var errBusy = errors.New("another process is writing it")
 
-// WriteFile writes a file beside path, syncs it, renames it to path, and syncs the directory. When write fails, what
-// was at path is left as it was.
+// WriteFile writes a file beside path, syncs it, and renames it to path. When write fails, what was at path is left as it
+// was. Whatever happens afterwards, there is the one or the other, whole: that the new one outlives a loss of power takes
+// a [SyncDir] besides.
 func WriteFile(path string, perm fs.FileMode, write func(io.Writer) error) (err error) {
 	temp := path + tempSuffix
 	f, err := openLocked(temp, perm)
@@ -48,7 +48,7 @@ func WriteFile(path string, perm fs.FileMode, write func(io.Writer) error) (err 
 		return err
 	}
 	renamed = true // temp may be the next writer's now
-	return SyncDir(filepath.Dir(path))
+	return nil
 }
 
 // openLocked opens a temp file and locks it, whoever made it.
