@@ -3,7 +3,7 @@
 //
 // Package [github.com/pgcairn/pgcairn/repo] keeps objects in a store, committed whole or not at all: compressed,
 // encrypted, and checked to the last byte when they are read. It knows nothing of PostgreSQL. Start here: OpenDir or
-// FromBucket, then Init.
+// package bucket beside it, then Init.
 //
 // Package [github.com/pgcairn/pgcairn/crypto] encrypts with age. A host that backs up holds recipients only, and cannot
 // read what it wrote; identities stay where restores happen.

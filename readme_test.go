@@ -27,7 +27,7 @@ func backUp(ctx context.Context, dir string, to age.Recipient, pgdata, dsn strin
 	if err != nil {
 		return nil, err
 	}
-	store, err := repo.OpenDir(dir, nil) // or repo.FromBucket(bucket, nil)
+	store, err := repo.OpenDir(dir, nil) // or bucket.New(b, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/pgcairn/pgcairn/repo/repotest"
 )
 
-// exampleRepo is a repository in memory. A program has repo.OpenDir or repo.FromBucket instead.
+// exampleRepo is a repository in memory. A program has repo.OpenDir or bucket.New instead.
 func exampleRepo() *repo.Repo {
 	r, err := repo.Init(context.Background(), repotest.Mem(nil), nil)
 	if err != nil {

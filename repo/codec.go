@@ -32,9 +32,11 @@ func newEncoder() (*zstd.Encoder, error) {
 }
 
 // newFrameDecoder makes a decoder of single frames, to be used through DecodeAll, which refuses more than FrameSize.
-// Concurrency is as with newEncoder.
-func newFrameDecoder() (*zstd.Decoder, error) {
+// Concurrency is as with newEncoder. The checksums inside frames are for stock zstd, and for whoever reads a frame
+// without the sum over the whole object; others leave them out.
+func newFrameDecoder(checksums bool) (*zstd.Decoder, error) {
 	return zstd.NewReader(nil,
+		zstd.IgnoreChecksum(!checksums),
 		zstd.WithDecoderConcurrency(0),
 		zstd.WithDecoderMaxWindow(maxWindow),
 		zstd.WithDecoderMaxMemory(FrameSize),

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/pgcairn/pgcairn/internal/objerr"
 )
 
 // DirOptions are the options of [OpenDir]. A nil *DirOptions, and the zero value of each field, is its default.
@@ -79,7 +81,7 @@ func (d *dirStore) Open(ctx context.Context, key string, off, n int64) (io.ReadC
 		return nil, err
 	}
 	if off < 0 {
-		return nil, failed(ctx, op, key, fmt.Errorf("offset %d: %w", off, fs.ErrInvalid))
+		return nil, objerr.Failed(ctx, op, key, fmt.Errorf("offset %d: %w", off, fs.ErrInvalid))
 	}
 	// Asking first keeps a planted FIFO from blocking the open for ever.
 	if _, err := d.lookup(ctx, op, key); err != nil {
@@ -87,10 +89,10 @@ func (d *dirStore) Open(ctx context.Context, key string, off, n int64) (io.ReadC
 	}
 	f, err := d.root.Open(key)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, missing(op, key, nil)
+		return nil, objerr.Missing(op, key, nil)
 	}
 	if err != nil {
-		return nil, failed(ctx, op, key, err)
+		return nil, objerr.Failed(ctx, op, key, err)
 	}
 	if n < 0 || n > math.MaxInt64-off {
 		n = math.MaxInt64 - off
@@ -122,10 +124,10 @@ func (d *dirStore) Delete(ctx context.Context, key string) error {
 		return err
 	}
 	if err := d.root.Remove(key); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return failed(ctx, op, key, err)
+		return objerr.Failed(ctx, op, key, err)
 	}
 	if err := d.syncDir(path.Dir(key)); err != nil {
-		return failed(ctx, op, key, err)
+		return objerr.Failed(ctx, op, key, err)
 	}
 	d.sweep(path.Dir(key))
 	return nil
@@ -135,17 +137,17 @@ func (d *dirStore) Delete(ctx context.Context, key string) error {
 // be told or something else is in its place.
 func (d *dirStore) lookup(ctx context.Context, op, key string) (fs.FileInfo, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, failed(ctx, op, key, err)
+		return nil, objerr.Failed(ctx, op, key, err)
 	}
 	fi, err := d.root.Lstat(key)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR), err == nil && fi.IsDir():
-		return nil, missing(op, key, nil)
+		return nil, objerr.Missing(op, key, nil)
 	case err == nil && !fi.Mode().IsRegular():
 		err = errIrregular
 	}
 	if err != nil {
-		return nil, failed(ctx, op, key, err)
+		return nil, objerr.Failed(ctx, op, key, err)
 	}
 	return fi, nil
 }
@@ -164,11 +166,11 @@ type dirBody struct {
 
 func (b *dirBody) Read(p []byte) (int, error) {
 	if err := b.ctx.Err(); err != nil {
-		return 0, failed(b.ctx, "read", b.key, err)
+		return 0, objerr.Failed(b.ctx, "read", b.key, err)
 	}
 	n, err := b.r.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
-		err = failed(b.ctx, "read", b.key, err)
+		err = objerr.Failed(b.ctx, "read", b.key, err)
 	}
 	return n, err
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/pgcairn/pgcairn/internal/objerr"
 )
 
 func (d *dirStore) List(ctx context.Context, prefix string) iter.Seq2[Info, error] {
@@ -67,7 +69,7 @@ func (w *dirWalk) walk(dir, base string) bool {
 }
 
 func (w *dirWalk) fail(key string, err error) bool {
-	w.yield(Info{}, failed(w.ctx, "list", key, err))
+	w.yield(Info{}, objerr.Failed(w.ctx, "list", key, err))
 	return false
 }
 

@@ -10,6 +10,8 @@ import (
 	"path"
 	"syscall"
 
+	"github.com/pgcairn/pgcairn/internal/objerr"
+
 	"github.com/pgcairn/pgcairn/internal/durable"
 )
 
@@ -51,7 +53,7 @@ func (d *dirStore) Create(ctx context.Context, key string) (Writer, error) {
 		return nil, &KeyError{Key: key, Reason: "lies under another object as if that were a folder"}
 	}
 	if err != nil {
-		return nil, failed(ctx, op, key, err)
+		return nil, objerr.Failed(ctx, op, key, err)
 	}
 	d.sweep(dir)
 	return &dirWriter{ctx: ctx, d: d, key: key, temp: temp, f: f, out: durable.NewWriter(f)}, nil
@@ -112,7 +114,7 @@ func (d *dirStore) exists(ctx context.Context, op, key string) error {
 	}
 	f, err := d.root.Open(key)
 	if errors.Is(err, fs.ErrNotExist) {
-		return missing(op, key, nil)
+		return objerr.Missing(op, key, nil)
 	}
 	if err == nil {
 		err = syncClose(f)
@@ -121,9 +123,9 @@ func (d *dirStore) exists(ctx context.Context, op, key string) error {
 		err = d.syncName(key)
 	}
 	if err != nil {
-		return failed(ctx, op, key, fmt.Errorf("sync the object that exists: %w", err))
+		return objerr.Failed(ctx, op, key, fmt.Errorf("sync the object that exists: %w", err))
 	}
-	return taken(op, key, nil)
+	return objerr.Taken(op, key, nil)
 }
 
 // syncName syncs the name of a file, up to the root.
@@ -148,7 +150,7 @@ type dirWriter struct {
 
 func (w *dirWriter) Write(p []byte) (n int, err error) {
 	if w.f == nil {
-		return 0, &storeError{op: "write", key: w.key, err: fs.ErrClosed}
+		return 0, objerr.Closed("write", w.key)
 	}
 	for n < len(p) && w.err == nil {
 		var k int
@@ -157,7 +159,7 @@ func (w *dirWriter) Write(p []byte) (n int, err error) {
 		}
 		n += k
 		if err != nil {
-			w.err = failed(w.ctx, "write", w.key, err)
+			w.err = objerr.Failed(w.ctx, "write", w.key, err)
 		}
 	}
 	return n, w.err
@@ -165,7 +167,7 @@ func (w *dirWriter) Write(p []byte) (n int, err error) {
 
 func (w *dirWriter) Commit() (Info, error) {
 	if w.f == nil {
-		return Info{}, &storeError{op: "commit", key: w.key, err: fs.ErrClosed}
+		return Info{}, objerr.Closed("commit", w.key)
 	}
 	info, err := w.commit()
 	_ = w.Close() // at worst a temp file stays, as if we had been killed now
@@ -185,11 +187,11 @@ func (w *dirWriter) commit() (Info, error) {
 		err = w.ctx.Err() // that may have taken a while
 	}
 	if err != nil {
-		return Info{}, failed(w.ctx, op, w.key, err)
+		return Info{}, objerr.Failed(w.ctx, op, w.key, err)
 	}
 	fi, err := w.f.Stat()
 	if err != nil {
-		return Info{}, failed(w.ctx, op, w.key, err)
+		return Info{}, objerr.Failed(w.ctx, op, w.key, err)
 	}
 	if err := w.link(fi); err != nil {
 		return Info{}, err
@@ -198,7 +200,7 @@ func (w *dirWriter) commit() (Info, error) {
 		w.temp = ""
 	}
 	if err := w.d.syncName(w.key); err != nil {
-		return Info{}, failed(w.ctx, op, w.key, err)
+		return Info{}, objerr.Failed(w.ctx, op, w.key, err)
 	}
 	return fileInfo(w.key, fi), nil
 }
@@ -219,7 +221,7 @@ func (w *dirWriter) link(fi fs.FileInfo) error {
 		case errors.Is(err, fs.ErrNotExist):
 			continue // deleted meanwhile
 		case err != nil:
-			return failed(w.ctx, op, w.key, err)
+			return objerr.Failed(w.ctx, op, w.key, err)
 		case os.SameFile(fi, there):
 			return nil // NFS has done it, lost the answer, and done it again
 		case there.IsDir():
@@ -229,7 +231,7 @@ func (w *dirWriter) link(fi fs.FileInfo) error {
 			return err
 		}
 	}
-	return failed(w.ctx, op, w.key, errors.New("is created and deleted all the time"))
+	return objerr.Failed(w.ctx, op, w.key, errors.New("is created and deleted all the time"))
 }
 
 // linkFailed tells file systems without hard links from other failures of link(2). EPERM is what Linux documents.
@@ -239,7 +241,7 @@ func linkFailed(ctx context.Context, key string, err error) error {
 			return &HardLinkError{Key: key, Err: err}
 		}
 	}
-	return failed(ctx, "commit", key, err)
+	return objerr.Failed(ctx, "commit", key, err)
 }
 
 func (w *dirWriter) Close() error {
@@ -256,7 +258,7 @@ func (w *dirWriter) Close() error {
 	err = errors.Join(err, w.f.Close()) // which unlocks it
 	w.f = nil
 	if err != nil {
-		return failed(w.ctx, "close", w.key, err)
+		return objerr.Failed(w.ctx, "close", w.key, err)
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package repo
 
 import (
-	"errors"
 	"io/fs"
 	"os"
 	"syscall"
@@ -26,14 +25,4 @@ func TestLinkFailed(t *testing.T) {
 		require.ErrorIs(t, err, errno)
 		require.NotErrorIs(t, err, fs.ErrNotExist)
 	}
-}
-
-func TestStoreErrorAnswersNothing(t *testing.T) {
-	inner := errors.Join(&fs.PathError{Op: "open", Path: "/x", Err: syscall.ENOENT}, syscall.EEXIST, syscall.EIO)
-	err := failed(t.Context(), "stat", "a", inner)
-	require.NotErrorIs(t, err, fs.ErrNotExist)
-	require.NotErrorIs(t, err, fs.ErrExist)
-	require.ErrorIs(t, err, syscall.EIO)
-	var pathErr *fs.PathError
-	require.ErrorAs(t, err, &pathErr)
 }

@@ -2,7 +2,7 @@
 // compressed, encrypted when a [Cipher] is given, and checked to the last byte when they are read. It knows nothing of
 // PostgreSQL; packages wal and backup do.
 //
-// A program opens a store with [OpenDir] or [FromBucket], makes it a repository with [Init], and hands the [Repo] to
+// A program opens a store with [OpenDir] or package bucket, makes it a repository with [Init], and hands the [Repo] to
 // the other packages. The bytes are described in FORMAT.md beside this file.
 //
 // Objects come in two shapes: a stream ([Repo.Put], [Repo.OpenObject]) for what is read from end to end, and a pack

@@ -8,8 +8,6 @@ import (
 	"io/fs"
 	"os"
 
-	"gocloud.dev/blob/memblob"
-
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/repo/repotest"
 )
@@ -55,37 +53,6 @@ func ExampleOpenDir() {
 	// created: <nil>
 	// exists:  true
 	// read:    cairn <nil>
-}
-
-// A program that keeps its backups on S3 opens the bucket with s3blob, or with blob.OpenBucket and a blank import of it.
-func ExampleFromBucket() {
-	ctx := context.Background()
-	bucket := memblob.OpenBucket(nil)
-	defer bucket.Close()
-
-	s := repo.FromBucket(bucket, &repo.BucketOptions{Prefix: "prod/cluster-1"})
-	w, err := s.Create(ctx, "notes/first")
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer w.Close()
-	if _, err := io.WriteString(w, "a cairn marks the way back"); err != nil {
-		fmt.Println(err)
-		return
-	}
-	if _, err := w.Commit(); err != nil {
-		fmt.Println(err)
-		return
-	}
-	for info, err := range s.List(ctx, "notes/") {
-		fmt.Println(info.Key, info.Size, err)
-	}
-	there, err := bucket.Exists(ctx, "prod/cluster-1/notes/first")
-	fmt.Println(there, err)
-	// Output:
-	// notes/first 26 <nil>
-	// true <nil>
 }
 
 func ExampleObserve() {

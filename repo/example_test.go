@@ -30,7 +30,7 @@ func exampleRepo(ctx context.Context) *repo.Repo {
 // read what it has written.
 func ExampleInit() {
 	ctx := context.Background()
-	store := repotest.Mem(nil) // or repo.OpenDir, or repo.FromBucket
+	store := repotest.Mem(nil) // or repo.OpenDir, or bucket.New
 	recipients, err := age.ParseRecipients(strings.NewReader(testRecipient))
 	if err != nil {
 		log.Fatal(err)

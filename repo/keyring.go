@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/pgcairn/pgcairn/internal/objerr"
+
 	"github.com/pgcairn/pgcairn/internal/durable"
 )
 
@@ -74,7 +76,7 @@ func (k *keyring) writeKey(ctx context.Context) (dataKey, error) {
 	}
 	public, wrapped, err := k.cipher.NewKey()
 	if err != nil {
-		return dataKey{}, fmt.Errorf("repo: %w", failed(ctx, "make", "a data key", err))
+		return dataKey{}, fmt.Errorf("repo: %w", objerr.Failed(ctx, "make", "a data key", err))
 	}
 	if len(wrapped) > maxWrapped {
 		return dataKey{}, fmt.Errorf("repo: a wrapped data key of %d bytes, at most %d are allowed: too many recipients", len(wrapped), maxWrapped)
@@ -99,7 +101,7 @@ func (k *keyring) put(ctx context.Context, id string, wrapped []byte) error {
 	if rerr == nil && bytes.Equal(have, wrapped) {
 		return nil
 	}
-	return failed(ctx, "store", keyKey(id), errors.Join(err, rerr))
+	return objerr.Failed(ctx, "store", keyKey(id), errors.Join(err, rerr))
 }
 
 // secret returns the secret half of a data key. Its errors never match fs.ErrNotExist: a missing key is no answer to
@@ -122,7 +124,7 @@ func (k *keyring) secret(ctx context.Context, id string) (string, error) {
 		return "", corrupt(keyKey(id), "%w", err)
 	}
 	if err != nil {
-		return "", failed(ctx, "open data key", keyKey(id), err)
+		return "", objerr.Failed(ctx, "open data key", keyKey(id), err)
 	}
 	if keyID(public) != id {
 		return "", corrupt(keyKey(id), "it holds another key")

@@ -36,8 +36,9 @@ type Repo struct {
 	store  Store
 	marker marker
 	keys   *keyring      // nil when unencrypted
-	enc    *zstd.Encoder // of frames; its EncodeAll and dec's DecodeAll may be called concurrently
-	dec    *zstd.Decoder
+	enc    *zstd.Encoder // of frames; its EncodeAll and the decoders' DecodeAll may be called concurrently
+	dec    *zstd.Decoder // of frames in an object whose sum is checked
+	lone   *zstd.Decoder // of frames that are checked by themselves
 	now    func() time.Time
 	log    *slog.Logger
 }
@@ -80,7 +81,10 @@ func Open(ctx context.Context, s Store, o *Options) (*Repo, error) {
 	if r.enc, err = newEncoder(); err != nil {
 		return nil, fmt.Errorf("repo: %w", err)
 	}
-	if r.dec, err = newFrameDecoder(); err != nil {
+	if r.dec, err = newFrameDecoder(false); err != nil {
+		return nil, fmt.Errorf("repo: %w", err)
+	}
+	if r.lone, err = newFrameDecoder(true); err != nil {
 		return nil, fmt.Errorf("repo: %w", err)
 	}
 	if r.log == nil {

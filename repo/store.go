@@ -8,7 +8,7 @@ import (
 )
 
 // Store is the driver of a repository: a flat set of named objects that are created once, committed whole or not at
-// all, and never overwritten. [FromBucket], [OpenDir] and repotest.Mem implement it; repotest.TestStore checks every
+// all, and never overwritten. [OpenDir], bucket.New and repotest.Mem implement it; repotest.TestStore checks every
 // obligation stated here, and whoever writes another Store should run it.
 //
 // Keys are slash-separated relative paths of printable characters, without empty, "." or ".." elements, at most 1,024

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // PutOptions are the options of [Repo.Put]; nil is their zero value.
@@ -87,21 +89,21 @@ type Object struct {
 // else is. Whoever needs to be sure of the content reads up to io.EOF, which is returned only when every byte of the
 // object was right; a wrong one is a *[CorruptError].
 func (r *Repo) OpenObject(ctx context.Context, key string) (*Object, error) {
-	return r.openObject(ctx, key, -1)
+	return r.openObject(ctx, key, -1, r.dec)
 }
 
 // OpenFront opens the first n bytes, as stored, of an object. Its content ends early, in an error, unless the object is
 // no longer than that; only whole frames are returned, and each is checked by itself.
 func (r *Repo) OpenFront(ctx context.Context, key string, n int64) (*Object, error) {
-	return r.openObject(ctx, key, n)
+	return r.openObject(ctx, key, n, r.lone)
 }
 
-func (r *Repo) openObject(ctx context.Context, key string, n int64) (*Object, error) {
+func (r *Repo) openObject(ctx context.Context, key string, n int64, dec *zstd.Decoder) (*Object, error) {
 	u, err := r.unseal(ctx, key, n)
 	if err != nil {
 		return nil, err
 	}
-	return &Object{u: u, frames: newUnframer(u.sum, r.dec)}, nil
+	return &Object{u: u, frames: newUnframer(u.sum, dec)}, nil
 }
 
 // Label returns the label given when the object was written.

@@ -18,7 +18,7 @@ import (
 )
 
 // exampleRepo is a repository in memory with a backup, taken at 2026-01-01 00:00:01, and some WAL. A program has
-// repo.OpenDir or repo.FromBucket, and a cluster with a server.
+// repo.OpenDir or bucket.New, and a cluster with a server.
 func exampleRepo() (*repo.Repo, *backuptest.Cluster) {
 	ctx := context.Background()
 	c := backuptest.New(nil)

@@ -13,7 +13,6 @@ import (
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/restore"
 	"github.com/pgcairn/pgcairn/wal"
-	"gocloud.dev/gcerrors"
 )
 
 // hints says what can be done about an error. The first that matches counts.
@@ -91,11 +90,4 @@ func as[E error](err error) bool {
 func isPrivilege(err error) bool {
 	var e *pgconn.PgError
 	return errors.As(err, &e) && e.Code == "42501"
-}
-
-// isRefused matches the answer of an object store that knows neither bucket nor credentials: some of them call that "not
-// found" too, which says nothing of an object then.
-func isRefused(err error) bool {
-	code := gcerrors.Code(err)
-	return code == gcerrors.PermissionDenied || code == gcerrors.NotFound && !errors.Is(err, fs.ErrNotExist)
 }

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/pgcairn/pgcairn/repo"
-	"gocloud.dev/blob"
 )
 
 // companion is the name of this program when it has the SDKs of the clouds in it.
@@ -61,14 +60,7 @@ func (l location) open(ctx context.Context, create bool) (repo.Store, error) {
 	if l.bucket == nil {
 		return repo.OpenDir(l.dir, &repo.DirOptions{MustExist: !create})
 	}
-	if err := runCompanion(); err != nil {
-		return nil, err
-	}
-	b, err := blob.OpenBucket(ctx, l.bucket.String()) // closed by the end of the process
-	if err != nil {
-		return nil, fmt.Errorf("open %s bucket %s: %w", l.bucket.Scheme, l.bucket.Host, err)
-	}
-	return repo.FromBucket(b, &repo.BucketOptions{Prefix: l.prefix}), nil
+	return openBucket(ctx, l.bucket, l.prefix)
 }
 
 // String is the location as --repo takes it, whatever the working directory.

@@ -110,9 +110,17 @@ func (b *bench) setUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	text := strings.NewReplacer("/var/tmp/pgbackrest", b.path("pgbackrest"), "PGDATA", b.path("data"),
-		"SOCKETDIR", b.dir, "PORT", "5432").Replace(string(conf))
-	return os.WriteFile(b.path("pgbackrest.conf"), []byte(text), 0o644)
+	for _, repo := range repos {
+		text := strings.NewReplacer("/var/tmp/pgbackrest", b.path("pgbackrest", repo), "PGDATA", b.path("data"),
+			"SOCKETDIR", b.dir, "PORT", "5432").Replace(string(conf))
+		if repo == "encrypted" {
+			text = strings.Replace(text, "[global]\n", "[global]\nrepo1-cipher-type=aes-256-cbc\nrepo1-cipher-pass=bench\n", 1)
+		}
+		if err := os.WriteFile(b.path("pgbackrest-"+repo+".conf"), []byte(text), 0o644); err != nil { //nolint:gosec // of a benchmark
+			return err
+		}
+	}
+	return nil
 }
 
 // startServer makes the cluster and loads the data.

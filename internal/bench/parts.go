@@ -10,7 +10,19 @@ import (
 	"strings"
 )
 
-// initRepos makes the repositories: pgbackrest's, one of ours in the clear and one encrypted.
+// repos are the repositories that each tool has.
+var repos = []string{"plain", "encrypted"} //nolint:gochecknoglobals // a constant
+
+// contenders are both tools on both repositories, the one that ratios are to at the end.
+func contenders(ours, theirs func(repo string) *contender) []*contender {
+	cs := []*contender{ours("plain"), ours("encrypted"), theirs("encrypted"), theirs("plain")}
+	for i, name := range []string{"pgcairn, plain", "pgcairn, encrypted", "pgbackrest, encrypted", "pgbackrest, plain"} {
+		cs[i].name = name
+	}
+	return cs
+}
+
+// initRepos makes the repositories.
 func (b *bench) initRepos(ctx context.Context) error {
 	r, err := b.do(ctx, b.cairn, "key", "generate")
 	if err != nil {
@@ -28,13 +40,18 @@ func (b *bench) initRepos(ctx context.Context) error {
 	if err := os.WriteFile(b.identity, []byte(r.out), 0o644); err != nil { //nolint:gosec // of a benchmark
 		return err
 	}
-	for _, repo := range []string{"plain", "encrypted"} {
+	for _, repo := range repos {
 		if _, err := b.do(ctx, b.cairn, b.ours(repo, "init")...); err != nil {
 			return err
 		}
+		if _, err := b.do(ctx, "mkdir", "-p", b.path("pgbackrest", repo)); err != nil {
+			return err
+		}
+		if _, err = b.do(ctx, "pgbackrest", b.theirs(repo, "stanza-create")...); err != nil {
+			return err
+		}
 	}
-	_, err = b.do(ctx, "pgbackrest", b.theirs("stanza-create")...)
-	return err
+	return nil
 }
 
 // ours are the arguments for a command of ours on one of the repositories.
@@ -49,14 +66,14 @@ func (b *bench) ours(repo string, args ...string) []string {
 	return all
 }
 
-func (b *bench) theirs(args ...string) []string {
-	return append([]string{"--config=" + b.path("pgbackrest.conf"), "--stanza=bench"}, args...)
+// theirs is a command of pgbackrest on one of its repositories.
+func (b *bench) theirs(repo string, args ...string) []string {
+	return append([]string{"--config=" + b.path("pgbackrest-"+repo+".conf"), "--stanza=bench"}, args...)
 }
 
 func (b *bench) backups(ctx context.Context) error {
-	take := func(repo string) *contender {
+	ours := func(repo string) *contender {
 		return &contender{
-			name: "pgcairn, " + repo,
 			prepare: func(int) error { // as pgbackrest does, which keeps one full
 				return remove(b.path(repo, "backups"), b.path(repo, "packs"))
 			},
@@ -65,17 +82,18 @@ func (b *bench) backups(ctx context.Context) error {
 			},
 		}
 	}
-	err := b.race(ctx, "full backup, zstd, 2 jobs", b.runs, take("plain"), take("encrypted"), &contender{
-		name:    "pgbackrest, zst level 1",
-		command: func(int) []string { return append([]string{"pgbackrest"}, b.theirs("--type=full", "backup")...) },
-	})
-	if err != nil {
+	theirs := func(repo string) *contender {
+		return &contender{command: func(int) []string {
+			return append([]string{"pgbackrest"}, b.theirs(repo, "--type=full", "backup")...)
+		}}
+	}
+	if err := b.race(ctx, "full backup, zstd -1, 2 jobs", b.runs, contenders(ours, theirs)...); err != nil {
 		return err
 	}
 	cluster := size(b.path("data")) - size(b.path("data", "pg_wal"))
-	peer := size(b.path("pgbackrest", "repo", "backup"))
+	peer := size(b.path("pgbackrest", "plain", "repo", "backup"))
 	fmt.Printf("\n%-34s %10s %8s\n", "stored", "MB", "ratio")
-	for _, repo := range []string{"plain", "encrypted"} {
+	for _, repo := range repos {
 		n := size(b.path(repo, "packs")) + size(b.path(repo, "backups"))
 		fmt.Printf("  %-32s %10.1f %8.3f\n", "pgcairn, "+repo, float64(n)/1e6, float64(n)/float64(peer))
 	}
@@ -85,22 +103,23 @@ func (b *bench) backups(ctx context.Context) error {
 }
 
 func (b *bench) restores(ctx context.Context) error {
-	to := func(repo string) *contender {
+	ours := func(repo string) *contender {
 		return &contender{
-			name:    "pgcairn, " + repo,
 			prepare: func(int) error { return b.fresh(b.path("restored")) },
 			command: func(int) []string {
 				return append([]string{b.cairn}, b.ours(repo, "restore", b.path("restored"))...)
 			},
 		}
 	}
-	return b.race(ctx, "restore, 2 jobs", b.runs, to("plain"), to("encrypted"), &contender{
-		name:    "pgbackrest",
-		prepare: func(int) error { return b.fresh(b.path("restored")) },
-		command: func(int) []string {
-			return append([]string{"pgbackrest"}, b.theirs("--pg1-path="+b.path("restored"), "restore")...)
-		},
-	})
+	theirs := func(repo string) *contender {
+		return &contender{
+			prepare: func(int) error { return b.fresh(b.path("restored")) },
+			command: func(int) []string {
+				return append([]string{"pgbackrest"}, b.theirs(repo, "--pg1-path="+b.path("restored"), "restore")...)
+			},
+		}
+	}
+	return b.race(ctx, "restore, 2 jobs", b.runs, contenders(ours, theirs)...)
 }
 
 // wal pushes and fetches segments full of the changes of real statements.
@@ -135,31 +154,32 @@ func (b *bench) wal(ctx context.Context) error {
 		return fmt.Errorf("only %d segments written", len(names))
 	}
 	segment := func(i int) string { return b.path("data", "pg_wal", names[i]) }
-	push := func(repo string) *contender {
-		return &contender{name: "pgcairn, " + repo, command: func(i int) []string {
+	ourPush := func(repo string) *contender {
+		return &contender{command: func(i int) []string {
 			return append([]string{b.cairn}, b.ours(repo, "wal", "push", segment(i))...)
 		}}
 	}
-	err = b.race(ctx, "wal push of one segment", b.segments, push("plain"), push("encrypted"), &contender{
-		name:    "pgbackrest",
-		command: func(i int) []string { return append([]string{"pgbackrest"}, b.theirs("archive-push", segment(i))...) },
-	})
-	if err != nil {
+	theirPush := func(repo string) *contender {
+		return &contender{command: func(i int) []string {
+			return append([]string{"pgbackrest"}, b.theirs(repo, "archive-push", segment(i))...)
+		}}
+	}
+	if err := b.race(ctx, "wal push of one segment", b.segments, contenders(ourPush, theirPush)...); err != nil {
 		return err
 	}
 	// Each to a name of its own: PostgreSQL removes what is there before it asks for a segment.
 	dst := func(who string, i int) string { return b.path("fetched-" + who + "-" + strconv.Itoa(i)) }
-	fetch := func(repo string) *contender {
-		return &contender{name: "pgcairn, " + repo, command: func(i int) []string {
-			return append([]string{b.cairn}, b.ours(repo, "wal", "fetch", names[i], dst(repo, i))...)
+	ourFetch := func(repo string) *contender {
+		return &contender{command: func(i int) []string {
+			return append([]string{b.cairn}, b.ours(repo, "wal", "fetch", names[i], dst("ours-"+repo, i))...)
 		}}
 	}
-	return b.race(ctx, "wal fetch of one segment", b.segments, fetch("plain"), fetch("encrypted"), &contender{
-		name: "pgbackrest",
-		command: func(i int) []string {
-			return append([]string{"pgbackrest"}, b.theirs("archive-get", names[i], dst("pgbackrest", i))...)
-		},
-	})
+	theirFetch := func(repo string) *contender {
+		return &contender{command: func(i int) []string {
+			return append([]string{"pgbackrest"}, b.theirs(repo, "archive-get", names[i], dst("theirs-"+repo, i))...)
+		}}
+	}
+	return b.race(ctx, "wal fetch of one segment", b.segments, contenders(ourFetch, theirFetch)...)
 }
 
 // floors are what no tool can go below: reading the files, and compressing them with the stock program.

@@ -74,6 +74,18 @@ func TestNoCloudInTheLibrary(t *testing.T) {
 	}
 }
 
+// gocloud brings gRPC and OpenTelemetry, which take 2 ms to start and 7 MB.
+func TestOnlyBucketNeedsGocloud(t *testing.T) {
+	t.Parallel()
+	found := false
+	for _, p := range packages(t) {
+		reaches := slices.ContainsFunc(p.Deps, func(dep string) bool { return strings.HasPrefix(dep, "gocloud.dev/") })
+		assert.Equal(t, p.name() == "repo/bucket", reaches, p.name())
+		found = found || reaches
+	}
+	assert.True(t, found)
+}
+
 func TestLibraryDoesNotImportWhatTestsNeed(t *testing.T) {
 	t.Parallel()
 	for _, p := range packages(t) {

@@ -1,4 +1,4 @@
-package repo
+package bucket
 
 import (
 	"context"
@@ -9,24 +9,26 @@ import (
 	"math"
 
 	"gocloud.dev/blob"
+
+	"github.com/pgcairn/pgcairn/internal/objerr"
 )
 
 // rereads is how often one body is fetched again from where it broke off.
 const rereads = 4
 
-func (s *bucketStore) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
+func (s *store) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
 	const op = "open"
 	name, err := s.name(key)
 	if err != nil {
 		return nil, err
 	}
 	if off < 0 {
-		return nil, failed(ctx, op, key, fmt.Errorf("offset %d: %w", off, fs.ErrInvalid))
+		return nil, objerr.Failed(ctx, op, key, fmt.Errorf("offset %d: %w", off, fs.ErrInvalid))
 	}
 	if n > math.MaxInt64-off {
 		n = -1
 	}
-	r := &bucketReader{ctx: ctx, s: s, key: key, name: name, pos: off, end: off}
+	r := &reader{ctx: ctx, s: s, key: key, name: name, pos: off, end: off}
 	if n == 0 {
 		// Drivers differ in what they make of an empty range; only whether the object exists is of interest.
 		_, err := s.Stat(ctx, key)
@@ -53,11 +55,11 @@ func (s *bucketStore) Open(ctx context.Context, key string, off, n int64) (io.Re
 	return r, nil
 }
 
-// bucketReader reads a range of an object, and goes on with another request where a body breaks off. That is safe as
+// reader reads a range of an object, and goes on with another request where a body breaks off. That is safe as
 // objects never change.
-type bucketReader struct {
+type reader struct {
 	ctx      context.Context
-	s        *bucketStore
+	s        *store
 	key      string
 	name     string
 	body     *blob.Reader // nil for an empty range, and once closed
@@ -67,7 +69,7 @@ type bucketReader struct {
 	err      error        // what the next Read fails with
 }
 
-func (r *bucketReader) Read(p []byte) (int, error) {
+func (r *reader) Read(p []byte) (int, error) {
 	for {
 		switch {
 		case r.err != nil:
@@ -96,7 +98,7 @@ func (r *bucketReader) Read(p []byte) (int, error) {
 }
 
 // resume fetches the rest of a body that broke off with the error cause. When it cannot, the next Read fails.
-func (r *bucketReader) resume(cause error) {
+func (r *reader) resume(cause error) {
 	for r.again < rereads && r.ctx.Err() == nil {
 		r.again++
 		body, err := r.s.b.NewRangeReader(r.ctx, r.name, r.pos, r.end-r.pos, nil)
@@ -116,19 +118,19 @@ func (r *bucketReader) resume(cause error) {
 	_ = r.fail(cause)
 }
 
-func (r *bucketReader) fail(err error) error {
-	r.err = failed(r.ctx, "read", r.key, err)
+func (r *reader) fail(err error) error {
+	r.err = objerr.Failed(r.ctx, "read", r.key, err)
 	return r.err
 }
 
-func (r *bucketReader) Close() error {
+func (r *reader) Close() error {
 	if r.body == nil {
 		return nil
 	}
 	err := r.body.Close()
 	r.body = nil
 	if err != nil {
-		return failed(r.ctx, "close", r.key, err)
+		return objerr.Failed(r.ctx, "close", r.key, err)
 	}
 	return nil
 }

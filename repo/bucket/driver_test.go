@@ -1,4 +1,4 @@
-package repo_test
+package bucket_test
 
 import (
 	"bytes"

@@ -1,4 +1,6 @@
-package repo
+// Package objerr makes the errors of a repo.Store, so that "it is not there" and "it could not be told" are never
+// confused.
+package objerr
 
 import (
 	"context"
@@ -24,20 +26,23 @@ func (e *storeError) Is(target error) bool {
 
 func (e *storeError) As(target any) bool { return errors.As(e.err, target) }
 
-// failed makes a storeError. When ctx has ended, the error matches ctx's too, since what a cancelled request fails with
+// Failed makes a storeError. When ctx has ended, the error matches ctx's too, since what a cancelled request fails with
 // is up to its driver.
-func failed(ctx context.Context, op, key string, err error) error {
+func Failed(ctx context.Context, op, key string, err error) error {
 	if cause := ctx.Err(); cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
 	return &storeError{op: op, key: key, err: err}
 }
 
-// missing is a store's answer that there is no such object; why, which may be nil, is the answer in the driver's words.
-func missing(op, key string, why error) error { return answer(op, key, fs.ErrNotExist, why) }
+// Closed is what a Writer or body fails with that is used after its end.
+func Closed(op, key string) error { return &storeError{op: op, key: key, err: fs.ErrClosed} }
 
-// taken is a store's answer that there is such an object already; see missing.
-func taken(op, key string, why error) error { return answer(op, key, fs.ErrExist, why) }
+// Missing is a store's answer that there is no such object; why, which may be nil, is the answer in the driver's words.
+func Missing(op, key string, why error) error { return answer(op, key, fs.ErrNotExist, why) }
+
+// Taken is a store's answer that there is such an object already; see [Missing].
+func Taken(op, key string, why error) error { return answer(op, key, fs.ErrExist, why) }
 
 func answer(op, key string, is, why error) error {
 	if why == nil {

@@ -1,4 +1,4 @@
-package repo
+package bucket
 
 import (
 	"bytes"
@@ -11,6 +11,9 @@ import (
 
 	"gocloud.dev/blob"
 	"gocloud.dev/gcerrors"
+
+	"github.com/pgcairn/pgcairn/internal/objerr"
+	"github.com/pgcairn/pgcairn/repo"
 )
 
 // conflictWait is the first of the waits, each twice the one before, after a service was too busy with a rival's write
@@ -21,26 +24,26 @@ const (
 )
 
 // Create sends nothing: the object's first bytes leave when the buffer is full or with Commit.
-func (s *bucketStore) Create(ctx context.Context, key string) (Writer, error) {
+func (s *store) Create(ctx context.Context, key string) (repo.Writer, error) {
 	name, err := s.name(key)
 	if err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, failed(ctx, "create", key, err)
+		return nil, objerr.Failed(ctx, "create", key, err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	return &bucketWriter{ctx: ctx, cancel: cancel, s: s, key: key, name: name}, nil
+	return &writer{ctx: ctx, cancel: cancel, s: s, key: key, name: name}, nil
 }
 
-// bucketWriter collects an object in memory and sends it at Commit. One that outgrows the buffer is sent by a goroutine
+// writer collects an object in memory and sends it at Commit. One that outgrows the buffer is sent by a goroutine
 // while it is written, through a pipe; the goroutine ends in Commit or Close.
 //
 // Everything goes through Bucket.Upload: azureblob's writers panic when the service refuses to overwrite.
-type bucketWriter struct {
+type writer struct {
 	ctx    context.Context
 	cancel context.CancelFunc
-	s      *bucketStore
+	s      *store
 	key    string
 	name   string
 	buf    []byte
@@ -52,15 +55,15 @@ type bucketWriter struct {
 	closed bool
 }
 
-func (w *bucketWriter) Write(p []byte) (n int, err error) {
+func (w *writer) Write(p []byte) (n int, err error) {
 	switch {
 	case w.closed:
-		return 0, &storeError{op: "write", key: w.key, err: fs.ErrClosed}
+		return 0, objerr.Closed("write", w.key)
 	case w.err != nil:
 		return 0, w.err
 	}
 	if err := w.ctx.Err(); err != nil {
-		w.err = failed(w.ctx, "write", w.key, err)
+		w.err = objerr.Failed(w.ctx, "write", w.key, err)
 		return 0, w.err
 	}
 	if w.pipe == nil && len(p) <= w.s.o.BufferSize-len(w.buf) {
@@ -80,7 +83,7 @@ func (w *bucketWriter) Write(p []byte) (n int, err error) {
 }
 
 // stream begins to send the object while the rest of it is still being written.
-func (w *bucketWriter) stream() {
+func (w *writer) stream() {
 	r, pipe := io.Pipe()
 	body := io.MultiReader(bytes.NewReader(w.buf), r)
 	w.pipe, w.sent = pipe, make(chan struct{})
@@ -93,7 +96,7 @@ func (w *bucketWriter) stream() {
 }
 
 // upload sends the object in parts of the given size, or in one request when it is smaller than that.
-func (w *bucketWriter) upload(body io.Reader, part int) error {
+func (w *writer) upload(body io.Reader, part int) error {
 	return w.s.b.Upload(w.ctx, w.name, body, &blob.WriterOptions{
 		IfNotExist:     true,
 		ContentType:    "application/octet-stream",
@@ -103,13 +106,13 @@ func (w *bucketWriter) upload(body io.Reader, part int) error {
 	})
 }
 
-func (w *bucketWriter) Commit() (Info, error) {
+func (w *writer) Commit() (repo.Info, error) {
 	if w.closed {
-		return Info{}, &storeError{op: "commit", key: w.key, err: fs.ErrClosed}
+		return repo.Info{}, objerr.Closed("commit", w.key)
 	}
 	defer w.Close()
 	if w.err != nil {
-		return Info{}, w.err
+		return repo.Info{}, w.err
 	}
 	err := w.ctx.Err()
 	switch {
@@ -123,13 +126,13 @@ func (w *bucketWriter) Commit() (Info, error) {
 		w.pipe = nil
 	}
 	if err != nil {
-		return Info{}, w.failure("commit", err)
+		return repo.Info{}, w.failure("commit", err)
 	}
-	return Info{Key: w.key, Size: w.n}, nil
+	return repo.Info{Key: w.key, Size: w.n}, nil
 }
 
 // put sends what is in the buffer.
-func (w *bucketWriter) put() error {
+func (w *writer) put() error {
 	wait := conflictWait
 	for try := 1; ; try++ {
 		// One byte more than there are tells the driver that a single part holds them all.
@@ -148,17 +151,17 @@ func (w *bucketWriter) put() error {
 	}
 }
 
-// failure makes the error of an upload one that Store allows. A refusal stands unless the service says in the same
+// failure makes the error of an upload one that repo.Store allows. A refusal stands unless the service says in the same
 // breath that there is no object, as Azure's emulator does while parts of an aborted upload are there; credentials that
 // may only write get no such second answer.
-func (w *bucketWriter) failure(op string, err error) error {
+func (w *writer) failure(op string, err error) error {
 	if !refused(err) {
-		return failed(w.ctx, op, w.key, err)
+		return objerr.Failed(w.ctx, op, w.key, err)
 	}
 	if _, statErr := w.s.Stat(w.ctx, w.key); errors.Is(statErr, fs.ErrNotExist) {
-		return failed(w.ctx, op, w.key, fmt.Errorf("refused as existing, but there is no such object: %w", err))
+		return objerr.Failed(w.ctx, op, w.key, fmt.Errorf("refused as existing, but there is no such object: %w", err))
 	}
-	return taken(op, w.key, err)
+	return objerr.Taken(op, w.key, err)
 }
 
 // refused tells whether a write failed because the object exists.
@@ -185,7 +188,7 @@ func conflict(err error) bool {
 
 // Close aborts unless Commit was called. The context must be cancelled before the body is cut: some drivers finish the
 // object with what they have when reading it fails, unless their context has ended.
-func (w *bucketWriter) Close() error {
+func (w *writer) Close() error {
 	if w.closed {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package repo_test
+package bucket_test
 
 import (
 	"bytes"
@@ -18,11 +18,12 @@ import (
 	"gocloud.dev/gcerrors"
 
 	"github.com/pgcairn/pgcairn/repo"
+	"github.com/pgcairn/pgcairn/repo/bucket"
 	"github.com/pgcairn/pgcairn/repo/repotest"
 )
 
-func TestFromBucket(t *testing.T) {
-	for name, o := range map[string]*repo.BucketOptions{
+func TestConformance(t *testing.T) {
+	for name, o := range map[string]*bucket.Options{
 		"defaults":                nil,
 		"small buffer and prefix": {BufferSize: 100, Prefix: "some/where"},
 	} {
@@ -30,13 +31,13 @@ func TestFromBucket(t *testing.T) {
 			repotest.TestStore(t, func(t *testing.T) repo.Store {
 				b := memblob.OpenBucket(nil)
 				t.Cleanup(func() { assert.NoError(t, b.Close()) })
-				return repo.FromBucket(b, o)
+				return bucket.New(b, o)
 			})
 		})
 	}
 	t.Run("driver with the manners of real ones", func(t *testing.T) {
 		repotest.TestStore(t, func(*testing.T) repo.Store {
-			return repo.FromBucket((&scripted{}).bucket(), &repo.BucketOptions{BufferSize: 1 << 20})
+			return bucket.New((&scripted{}).bucket(), &bucket.Options{BufferSize: 1 << 20})
 		})
 	})
 }
@@ -45,7 +46,7 @@ func TestBucketPrefix(t *testing.T) {
 	b := memblob.OpenBucket(nil)
 	defer b.Close()
 	for _, prefix := range []string{"a", "ab/", "a/b"} {
-		require.NoError(t, writeObject(repo.FromBucket(b, &repo.BucketOptions{Prefix: prefix}), "key", prefix))
+		require.NoError(t, writeObject(bucket.New(b, &bucket.Options{Prefix: prefix}), "key", prefix))
 	}
 	for name, want := range map[string]string{"a/key": "a", "ab/key": "ab/", "a/b/key": "a/b"} {
 		got, err := b.ReadAll(t.Context(), name)
@@ -53,7 +54,7 @@ func TestBucketPrefix(t *testing.T) {
 		assert.Equal(t, want, string(got))
 	}
 	keys := func(prefix string) (keys []string) {
-		for info, err := range repo.FromBucket(b, &repo.BucketOptions{Prefix: prefix}).List(t.Context(), "") {
+		for info, err := range bucket.New(b, &bucket.Options{Prefix: prefix}).List(t.Context(), "") {
 			require.NoError(t, err)
 			keys = append(keys, info.Key)
 		}
@@ -63,7 +64,7 @@ func TestBucketPrefix(t *testing.T) {
 	assert.Equal(t, []string{"key"}, keys("ab"))
 
 	for _, bad := range []string{"/", "/a", "a//", "../a", "a/./b"} {
-		s := repo.FromBucket(b, &repo.BucketOptions{Prefix: bad})
+		s := bucket.New(b, &bucket.Options{Prefix: bad})
 		var keyErr *repo.KeyError
 		require.ErrorAs(t, writeObject(s, "key", ""), &keyErr, bad)
 		for _, err := range s.List(t.Context(), "") {
@@ -75,7 +76,7 @@ func TestBucketPrefix(t *testing.T) {
 func TestBucketSendsOneRequest(t *testing.T) {
 	d := &scripted{}
 	called := 0
-	s := repo.FromBucket(d.bucket(), &repo.BucketOptions{BeforeWrite: func(func(any) bool) error {
+	s := bucket.New(d.bucket(), &bucket.Options{BeforeWrite: func(func(any) bool) error {
 		called++
 		return nil
 	}})
@@ -87,16 +88,16 @@ func TestBucketSendsOneRequest(t *testing.T) {
 	assert.Equal(t, 1, called)
 
 	refuse := errors.New("no")
-	s = repo.FromBucket(d.bucket(), &repo.BucketOptions{BeforeWrite: func(func(any) bool) error { return refuse }})
+	s = bucket.New(d.bucket(), &bucket.Options{BeforeWrite: func(func(any) bool) error { return refuse }})
 	err := writeObject(s, "b", "")
 	require.ErrorIs(t, err, refuse)
 	requireNoAnswer(t, err)
-	require.ErrorIs(t, writeObject(repo.FromBucket(d.bucket(), nil), "a", ""), fs.ErrExist)
+	require.ErrorIs(t, writeObject(bucket.New(d.bucket(), nil), "a", ""), fs.ErrExist)
 }
 
 func TestBucketRefusalOfAStreamedObject(t *testing.T) {
 	d := &scripted{}
-	s := repo.FromBucket(d.bucket(), &repo.BucketOptions{BufferSize: 10})
+	s := bucket.New(d.bucket(), &bucket.Options{BufferSize: 10})
 	require.NoError(t, writeObject(s, "a", "a first object, longer than the buffer"))
 	err := writeObject(s, "a", "a second object, longer than the buffer")
 	require.ErrorIs(t, err, fs.ErrExist)
@@ -104,7 +105,7 @@ func TestBucketRefusalOfAStreamedObject(t *testing.T) {
 	assert.Equal(t, 5<<20, d.options[0].BufferSize, "S3 has no smaller parts")
 
 	early := errors.New("refused at once")
-	s = repo.FromBucket(d.bucket(), &repo.BucketOptions{BufferSize: 10, BeforeWrite: func(func(any) bool) error { return early }})
+	s = bucket.New(d.bucket(), &bucket.Options{BufferSize: 10, BeforeWrite: func(func(any) bool) error { return early }})
 	w, err := s.Create(t.Context(), "b")
 	require.NoError(t, err)
 	_, err = w.Write(make([]byte, 100)) // does not wait for a reader that is gone
@@ -116,7 +117,7 @@ func TestBucketRefusalOfAStreamedObject(t *testing.T) {
 
 func TestBucketRefusalIsConfirmed(t *testing.T) {
 	d := &scripted{upload: func(string) error { return coded{errors.New("409 BlobAlreadyExists"), gcerrors.FailedPrecondition} }}
-	s := repo.FromBucket(d.bucket(), nil)
+	s := bucket.New(d.bucket(), nil)
 	requireNoAnswer(t, writeObject(s, "a", ""))
 
 	d.attributes = func(string) error { return errors.New("403 Forbidden") } // credentials that may only write
@@ -132,7 +133,7 @@ func TestBucketRepeatsConflictingWrites(t *testing.T) {
 			}
 			return nil
 		}
-		s := repo.FromBucket(d.bucket(), nil)
+		s := bucket.New(d.bucket(), nil)
 		require.NoError(t, writeObject(s, "a", "data"))
 		assert.Len(t, d.log, 3)
 		assert.Equal(t, "data", string(d.objects["a"]))
@@ -153,7 +154,7 @@ func TestBucketRepeatsConflictingWrites(t *testing.T) {
 
 func TestBucketClosed(t *testing.T) {
 	b := memblob.OpenBucket(nil)
-	s := repo.FromBucket(b, nil)
+	s := bucket.New(b, nil)
 	require.NoError(t, writeObject(s, "a", ""))
 	require.NoError(t, b.Close())
 	requireNoAnswer(t, writeObject(s, "a", "")) // its code is that of a refused write
@@ -178,7 +179,7 @@ func TestBucketNotFoundIsConfirmed(t *testing.T) {
 	t.Run("an outage is not an answer", func(t *testing.T) {
 		d := &scripted{list: outage}
 		set(d, outage)
-		s := repo.FromBucket(d.bucket(), nil)
+		s := bucket.New(d.bucket(), nil)
 		for op, err := range ask(s) {
 			require.ErrorContains(t, err, "no such host", op)
 			requireNoAnswer(t, err)
@@ -191,7 +192,7 @@ func TestBucketNotFoundIsConfirmed(t *testing.T) {
 	t.Run("an object that is listed is not missing", func(t *testing.T) {
 		d := &scripted{objects: map[string][]byte{"a": []byte("0123456789")}}
 		set(d, outage)
-		for _, err := range ask(repo.FromBucket(d.bucket(), nil)) {
+		for _, err := range ask(bucket.New(d.bucket(), nil)) {
 			requireNoAnswer(t, err)
 		}
 	})
@@ -201,12 +202,12 @@ func TestBucketNotFoundIsConfirmed(t *testing.T) {
 			d.objects = map[string][]byte{"a": []byte("0123456789")}
 			return nil
 		}
-		_, err := repo.FromBucket(d.bucket(), nil).Open(t.Context(), "a", 0, -1)
+		_, err := bucket.New(d.bucket(), nil).Open(t.Context(), "a", 0, -1)
 		require.NoError(t, err)
 	})
 	t.Run("others may be listed", func(t *testing.T) {
 		d := &scripted{objects: map[string][]byte{"a/b": nil, "aa": nil}}
-		s := repo.FromBucket(d.bucket(), nil)
+		s := bucket.New(d.bucket(), nil)
 		for _, err := range ask(s) {
 			require.ErrorIs(t, err, fs.ErrNotExist)
 			require.ErrorIs(t, err, gcerrors.ErrNotFound, "the driver's error is inside")
@@ -216,7 +217,7 @@ func TestBucketNotFoundIsConfirmed(t *testing.T) {
 	t.Run("S3's word needs no confirmation", func(t *testing.T) {
 		d := &scripted{}
 		set(d, func(string) error { return coded{s3Error("NoSuchKey"), gcerrors.NotFound} })
-		_, err := repo.FromBucket(d.bucket(), nil).Open(t.Context(), "a", 0, -1)
+		_, err := bucket.New(d.bucket(), nil).Open(t.Context(), "a", 0, -1)
 		require.ErrorIs(t, err, fs.ErrNotExist)
 		assert.Equal(t, []string{"GET a"}, d.log)
 	})
@@ -225,7 +226,7 @@ func TestBucketNotFoundIsConfirmed(t *testing.T) {
 		set(d, func(string) error { return &fs.PathError{Op: "open", Path: "/run/token", Err: fs.ErrNotExist} })
 		d.list = d.attributes
 		d.upload = d.attributes
-		s := repo.FromBucket(d.bucket(), nil)
+		s := bucket.New(d.bucket(), nil)
 		errs := ask(s)
 		errs["delete"] = s.Delete(t.Context(), "a")
 		errs["write"] = writeObject(s, "a", "")
@@ -288,7 +289,7 @@ func TestBucketBodyThatBreaksOff(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			d := &scripted{objects: map[string][]byte{"a": data}}
 			tt.script(d)
-			body, err := repo.FromBucket(d.bucket(), nil).Open(t.Context(), "a", tt.off, tt.n)
+			body, err := bucket.New(d.bucket(), nil).Open(t.Context(), "a", tt.off, tt.n)
 			require.NoError(t, err)
 			defer body.Close()
 			got, err := io.ReadAll(body)
@@ -314,7 +315,7 @@ func TestBucketBodyThatBreaksOff(t *testing.T) {
 
 func TestBucketListing(t *testing.T) {
 	d := &scripted{objects: map[string][]byte{"a/": nil, "a/1": nil, "a/2": nil, "a//3": nil, "a/../4": nil, "b": nil}}
-	s := repo.FromBucket(d.bucket(), nil)
+	s := bucket.New(d.bucket(), nil)
 	var keys []string
 	for info, err := range s.List(t.Context(), "") {
 		require.NoError(t, err)
@@ -333,4 +334,24 @@ func TestBucketListing(t *testing.T) {
 		}
 	}
 	assert.Equal(t, 2, n, "the first key, then an error")
+}
+
+func writeObject(s repo.Store, key, data string) error {
+	w, err := s.Create(context.Background(), key)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if _, err := io.WriteString(w, data); err != nil {
+		return err
+	}
+	_, err = w.Commit()
+	return err
+}
+
+func requireNoAnswer(t *testing.T, err error) {
+	t.Helper()
+	require.Error(t, err)
+	require.NotErrorIs(t, err, fs.ErrNotExist)
+	require.NotErrorIs(t, err, fs.ErrExist)
 }

@@ -1,4 +1,7 @@
-package repo
+// Package bucket keeps a repository in a bucket of gocloud.dev/blob: Amazon S3 and what speaks its protocol, Google
+// Cloud Storage, Azure Blob Storage. It is a package of its own so that a program that keeps its repository elsewhere
+// does not link gRPC and OpenTelemetry, which gocloud brings.
+package bucket
 
 import (
 	"context"
@@ -11,10 +14,13 @@ import (
 
 	"gocloud.dev/blob"
 	"gocloud.dev/gcerrors"
+
+	"github.com/pgcairn/pgcairn/internal/objerr"
+	"github.com/pgcairn/pgcairn/repo"
 )
 
-// BucketOptions are the options of [FromBucket]. A nil *BucketOptions, and the zero value of each field, is its default.
-type BucketOptions struct {
+// Options are the options of [New]. A nil *Options, and the zero value of each field, is its default.
+type Options struct {
 	// Prefix is the folder of the bucket that the store is in, with or without a slash at its end. The default is the
 	// whole bucket. It counts towards the length of the keys.
 	Prefix string
@@ -34,15 +40,18 @@ type BucketOptions struct {
 const (
 	defaultBuffer = 40 << 20
 	minPart       = 5 << 20
+
+	// tries bounds what is done again because another process was in the way. It takes a fresh coincidence each time.
+	tries = 10
 )
 
-// FromBucket returns a Store that keeps its objects in a bucket of gocloud.dev/blob: Amazon S3 and what speaks its
+// New returns a Store that keeps its objects in a bucket of gocloud.dev/blob: Amazon S3 and what speaks its
 // protocol, Google Cloud Storage, Azure Blob Storage. The caller imports the driver, and closes the bucket when the
 // Store is no longer used.
 //
-// Exclusive creation rests on the conditional writes of the service (If-None-Match and its likes), as [Probe] tries.
+// Exclusive creation rests on the conditional writes of the service (If-None-Match and its likes), as [repo.Probe] tries.
 // Never use it with fileblob, whose check for an existing file is no more than a check, and which syncs nothing to
-// disk: [OpenDir] is the Store for a directory. Credentials have to permit listing: for some drivers an unknown host or
+// disk: [repo.OpenDir] is the Store for a directory. Credentials have to permit listing: for some drivers an unknown host or
 // refused access is "not found" too, so that answer is believed only when a listing does not have the object either.
 //
 // Read bodies that break off are fetched again from where they broke, a few times. The Info that Commit returns has no
@@ -50,8 +59,8 @@ const (
 //
 // An upload in parts that is aborted by a killed process leaves its parts in the bucket: let a lifecycle rule of the
 // bucket remove them.
-func FromBucket(b *blob.Bucket, o *BucketOptions) Store {
-	s := &bucketStore{b: b}
+func New(b *blob.Bucket, o *Options) repo.Store {
+	s := &store{b: b}
 	if o != nil {
 		s.o = *o
 	}
@@ -64,31 +73,31 @@ func FromBucket(b *blob.Bucket, o *BucketOptions) Store {
 	return s
 }
 
-type bucketStore struct {
+type store struct {
 	b *blob.Bucket
-	o BucketOptions
+	o Options
 }
 
 // name returns the name in the bucket of the object at key.
-func (s *bucketStore) name(key string) (string, error) {
-	if err := checkKey(key); err != nil {
+func (s *store) name(key string) (string, error) {
+	if err := repo.CheckKey(key); err != nil {
 		return "", err
 	}
 	if strings.Contains(key, "__0x") {
-		return "", &KeyError{Key: key, Reason: "holds __0x, which gocloud's drivers take for an escaped character in listings"}
+		return "", &repo.KeyError{Key: key, Reason: "holds __0x, which gocloud's drivers take for an escaped character in listings"}
 	}
 	if s.o.Prefix == "" {
 		return key, nil
 	}
-	return s.o.Prefix + key, checkKey(s.o.Prefix + key)
+	return s.o.Prefix + key, repo.CheckKey(s.o.Prefix + key)
 }
 
-func (s *bucketStore) Stat(ctx context.Context, key string) (Info, error) {
+func (s *store) Stat(ctx context.Context, key string) (repo.Info, error) {
 	name, err := s.name(key)
 	if err != nil {
-		return Info{}, err
+		return repo.Info{}, err
 	}
-	info := Info{Key: key}
+	info := repo.Info{Key: key}
 	err = s.ask(ctx, "stat", key, func() error {
 		a, err := s.b.Attributes(ctx, name)
 		if err == nil {
@@ -97,12 +106,12 @@ func (s *bucketStore) Stat(ctx context.Context, key string) (Info, error) {
 		return err
 	})
 	if err != nil {
-		return Info{}, err
+		return repo.Info{}, err
 	}
 	return info, nil
 }
 
-func (s *bucketStore) Delete(ctx context.Context, key string) error {
+func (s *store) Delete(ctx context.Context, key string) error {
 	name, err := s.name(key)
 	if err != nil {
 		return err
@@ -114,44 +123,44 @@ func (s *bucketStore) Delete(ctx context.Context, key string) error {
 	return err
 }
 
-func (s *bucketStore) List(ctx context.Context, prefix string) iter.Seq2[Info, error] {
-	return func(yield func(Info, error) bool) {
+func (s *store) List(ctx context.Context, prefix string) iter.Seq2[repo.Info, error] {
+	return func(yield func(repo.Info, error) bool) {
 		if err := s.list(ctx, prefix, yield); err != nil {
-			yield(Info{}, err)
+			yield(repo.Info{}, err)
 		}
 	}
 }
 
-func (s *bucketStore) list(ctx context.Context, prefix string, yield func(Info, error) bool) error {
-	if err := checkPrefix(prefix); err != nil {
+func (s *store) list(ctx context.Context, prefix string, yield func(repo.Info, error) bool) error {
+	if err := repo.CheckPrefix(prefix); err != nil {
 		return err
 	}
-	if err := checkPrefix(s.o.Prefix + prefix); err != nil {
+	if err := repo.CheckPrefix(s.o.Prefix + prefix); err != nil {
 		return err
 	}
 	last := ""
 	for it := s.b.List(&blob.ListOptions{Prefix: s.o.Prefix + prefix}); ; {
 		if err := ctx.Err(); err != nil {
-			return failed(ctx, "list", prefix, err)
+			return objerr.Failed(ctx, "list", prefix, err)
 		}
 		o, err := it.Next(ctx)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
-			return failed(ctx, "list", prefix, err)
+			return objerr.Failed(ctx, "list", prefix, err)
 		}
 		key := strings.TrimPrefix(o.Key, s.o.Prefix)
-		if o.IsDir || checkKey(key) != nil {
+		if o.IsDir || repo.CheckKey(key) != nil {
 			continue // a console's folder marker, or something else that is not ours
 		}
 		if key <= last {
 			// So do S3's directory buckets. To go on would be to miss objects.
-			return failed(ctx, "list", prefix, fmt.Errorf("%q comes after %q: the bucket does not list in order of the keys",
+			return objerr.Failed(ctx, "list", prefix, fmt.Errorf("%q comes after %q: the bucket does not list in order of the keys",
 				key, last))
 		}
 		last = key
-		if !yield(Info{Key: key, Size: o.Size, ModTime: o.ModTime}, nil) {
+		if !yield(repo.Info{Key: key, Size: o.Size, ModTime: o.ModTime}, nil) {
 			return nil
 		}
 	}
@@ -161,9 +170,9 @@ func (s *bucketStore) list(ctx context.Context, prefix string, yield func(Info, 
 //
 // gocloud's NotFound does not do that: gcsblob says so of refused access, azureblob of a host name that does not
 // resolve, all of them of a missing bucket. So what says NotFound has to be confirmed by a listing.
-func (s *bucketStore) ask(ctx context.Context, op, key string, request func() error) error {
+func (s *store) ask(ctx context.Context, op, key string, request func() error) error {
 	if err := ctx.Err(); err != nil {
-		return failed(ctx, op, key, err)
+		return objerr.Failed(ctx, op, key, err)
 	}
 	var err error
 	for range tries {
@@ -171,25 +180,25 @@ func (s *bucketStore) ask(ctx context.Context, op, key string, request func() er
 			return nil
 		}
 		if ctx.Err() != nil || gcerrors.Code(err) != gcerrors.NotFound {
-			return failed(ctx, op, key, err)
+			return objerr.Failed(ctx, op, key, err)
 		}
 		if serviceCode(err) == "NoSuchKey" {
-			return missing(op, key, err) // S3's own word for it, and for nothing else
+			return objerr.Missing(op, key, err) // S3's own word for it, and for nothing else
 		}
 		there, listErr := s.listed(ctx, s.o.Prefix+key)
 		if listErr != nil {
-			return failed(ctx, op, key, fmt.Errorf("%w, but listing it failed: %w", err, listErr))
+			return objerr.Failed(ctx, op, key, fmt.Errorf("%w, but listing it failed: %w", err, listErr))
 		}
 		if !there {
-			return missing(op, key, err)
+			return objerr.Missing(op, key, err)
 		}
 		// It was created in between: ask again.
 	}
-	return failed(ctx, op, key, fmt.Errorf("not found, but listed: %w", err))
+	return objerr.Failed(ctx, op, key, fmt.Errorf("not found, but listed: %w", err))
 }
 
 // listed tells whether a listing has the object of that name.
-func (s *bucketStore) listed(ctx context.Context, name string) (bool, error) {
+func (s *store) listed(ctx context.Context, name string) (bool, error) {
 	// The name itself sorts before all others that begin with it.
 	page, _, err := s.b.ListPage(ctx, blob.FirstPageToken, 1, &blob.ListOptions{Prefix: name})
 	if err != nil {
