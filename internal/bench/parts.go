@@ -6,12 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 )
 
 // repos are the repositories that each tool has.
-var repos = []string{"plain", "encrypted"} //nolint:gochecknoglobals // a constant
+var repos = []string{"plain", "encrypted"}
 
 // contenders are both tools on both repositories, the one that ratios are to at the end.
 func contenders(ours, theirs func(repo string) *contender) []*contender {
@@ -167,16 +166,20 @@ func (b *bench) wal(ctx context.Context) error {
 	if err := b.race(ctx, "wal push of one segment", b.segments, contenders(ourPush, theirPush)...); err != nil {
 		return err
 	}
-	// Each to a name of its own: PostgreSQL removes what is there before it asks for a segment.
-	dst := func(who string, i int) string { return b.path("fetched-" + who + "-" + strconv.Itoa(i)) }
+	// PostgreSQL removes what is there before it asks for a segment.
+	dst := b.path("pg_wal", "RECOVERYXLOG")
+	gone := func(int) error { return remove(dst) }
+	if err := b.fresh(b.path("pg_wal")); err != nil {
+		return err
+	}
 	ourFetch := func(repo string) *contender {
-		return &contender{command: func(i int) []string {
-			return append([]string{b.cairn}, b.ours(repo, "wal", "fetch", names[i], dst("ours-"+repo, i))...)
+		return &contender{prepare: gone, command: func(i int) []string {
+			return append([]string{b.cairn}, b.ours(repo, "wal", "fetch", names[i], dst)...)
 		}}
 	}
 	theirFetch := func(repo string) *contender {
-		return &contender{command: func(i int) []string {
-			return append([]string{"pgbackrest"}, b.theirs(repo, "archive-get", names[i], dst("theirs-"+repo, i))...)
+		return &contender{prepare: gone, command: func(i int) []string {
+			return append([]string{"pgbackrest"}, b.theirs(repo, "archive-get", names[i], dst)...)
 		}}
 	}
 	return b.race(ctx, "wal fetch of one segment", b.segments, contenders(ourFetch, theirFetch)...)
