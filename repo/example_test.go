@@ -319,3 +319,13 @@ func ExampleCheckKey() {
 	// key "notes/../../etc": has an element ".."
 	// <nil>
 }
+
+func ExampleRepo_StateDir() {
+	ctx := context.Background()
+	r, err := repo.Init(ctx, repotest.Mem(nil), &repo.Options{StateDir: "/var/cache/pgcairn"})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(r.StateDir() == "/var/cache/pgcairn/"+r.ID())
+	// Output: true
+}

@@ -134,7 +134,7 @@ func (k *keyring) secret(ctx context.Context, id string) (string, error) {
 }
 
 func (k *keyring) stateFile() string {
-	return filepath.Join(k.dir, k.repo, "data-key.json")
+	return filepath.Join(stateDir(k.dir, k.repo), "data-key.json")
 }
 
 // remembered returns the data key that this host used last, if it is wrapped to today's recipients.

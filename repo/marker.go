@@ -44,7 +44,7 @@ func readMarker(ctx context.Context, s Store) (marker, error) {
 	if m.Format != Format {
 		return marker{}, &FormatError{Format: m.Format, Supported: Format}
 	}
-	if m.ID == "" || m.Encryption != "age" && m.Encryption != "none" {
+	if !validID(m.ID) || m.Encryption != "age" && m.Encryption != "none" {
 		return marker{}, corrupt(markerKey, "malformed marker")
 	}
 	return m, nil

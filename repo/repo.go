@@ -20,8 +20,9 @@ type Options struct {
 	Cipher Cipher
 
 	// StateDir is a directory of this host, made when needed, where the public half of the current data key is kept, so
-	// that short-lived processes do not each make a key of their own. It is trusted: what is read from the repository
-	// is not. Empty means that every Repo makes a data key when it first writes.
+	// that short-lived processes do not each make a key of their own; package wal keeps there what it remembers (see
+	// [Repo.StateDir]). It is trusted: what is read from the repository is not. Empty means that every Repo makes a data
+	// key when it first writes.
 	StateDir string
 
 	// Now is the clock. The default is time.Now.
@@ -41,6 +42,7 @@ type Repo struct {
 	lone   *zstd.Decoder // of frames that are checked by themselves
 	now    func() time.Time
 	log    *slog.Logger
+	state  string // Options.StateDir
 }
 
 // Init makes a store a repository, or opens the one that is there: calling it again changes nothing. It proves first
@@ -77,7 +79,7 @@ func Open(ctx context.Context, s Store, o *Options) (*Repo, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Repo{store: s, marker: m, now: clock(o.Now), log: o.Logger}
+	r := &Repo{store: s, marker: m, now: clock(o.Now), log: o.Logger, state: o.StateDir}
 	if r.enc, err = newEncoder(); err != nil {
 		return nil, fmt.Errorf("repo: %w", err)
 	}
