@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -138,7 +139,9 @@ func (c *child) kill(t *testing.T, moment float64, takes *time.Duration) (killed
 		return false
 	case <-time.After(time.Duration(moment * float64(*takes))):
 	}
-	require.NoError(t, c.cmd.Process.Kill())
+	if err := c.cmd.Process.Kill(); !errors.Is(err, os.ErrProcessDone) {
+		require.NoError(t, err)
+	}
 	err := <-c.done
 	require.Empty(t, c.stderr.String())
 	return err != nil

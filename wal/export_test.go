@@ -1,7 +1,43 @@
 package wal
 
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/crc32"
+)
+
 // ParseKey is the reverse of Key.
 func ParseKey(s System, key string) (Name, error) { return s.parseKey(key) }
 
 // Key is the key of a file in the archive of a cluster.
 func Key(s System, n Name) string { return s.key(n) }
+
+// ParseRecord parses a whole record, whose length and checksum it makes right first.
+func ParseRecord(b []byte, major int) (*Record, error) {
+	if len(b) < recordHeaderSize {
+		return nil, errShort
+	}
+	b = bytes.Clone(b)
+	binary.LittleEndian.PutUint32(b, uint32(len(b)))
+	crc := crc32.Update(0, castagnoli, b[recordHeaderSize:])
+	binary.LittleEndian.PutUint32(b[recordCRC:], crc32.Update(crc, castagnoli, b[:recordCRC]))
+	r := &Record{major: major}
+	return r, r.parse(b, nil)
+}
+
+// Raw returns a record that lies on one page of content, which begins with a segment; another is cut where the page ends.
+func Raw(content []byte, r *Record) []byte {
+	h, _ := parseHeader(content)
+	at := int(r.LSN - h.Start)
+	return content[at:min(at+int(r.Length), at/int(h.PageSize)*int(h.PageSize)+int(h.PageSize), len(content))]
+}
+
+// EmptyRecord is a record without data that follows the one at prev.
+func EmptyRecord(prev LSN) []byte {
+	b := make([]byte, recordHeaderSize)
+	binary.LittleEndian.PutUint32(b, recordHeaderSize)
+	binary.LittleEndian.PutUint64(b[8:], uint64(prev))
+	b[16] = 0x20 // XLOG_NOOP
+	binary.LittleEndian.PutUint32(b[recordCRC:], crc32.Update(0, castagnoli, b[:recordCRC]))
+	return b
+}

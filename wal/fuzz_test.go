@@ -3,6 +3,7 @@ package wal_test
 import (
 	"bytes"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -121,6 +122,73 @@ func FuzzParseKey(f *testing.F) {
 		n, err := wal.ParseKey(cluster, key)
 		if err == nil && wal.Key(cluster, n) != key {
 			t.Errorf("%q is %s, whose key is %q", key, n, wal.Key(cluster, n))
+		}
+	})
+}
+
+// FuzzRecords reads WAL of real servers with a mistake in it.
+func FuzzRecords(f *testing.F) {
+	for _, b := range seeds(f, "records", "pg*") {
+		f.Add(b, uint32(0))
+	}
+	f.Fuzz(func(t *testing.T, b []byte, at uint32) {
+		if len(b) > 0 {
+			b = bytes.Clone(b)
+			b[int(at)%len(b)] ^= 0x10
+		}
+		last := wal.LSN(0)
+		var failed error
+		for r, err := range wal.Records(bytes.NewReader(b), &wal.RecordOptions{MaxLength: 1 << 20}) {
+			if failed != nil {
+				t.Fatalf("more after %v", failed)
+			}
+			if failed = err; err != nil {
+				continue
+			}
+			if r.LSN < last || r.End <= r.LSN || len(r.Data) > int(r.Length) {
+				t.Fatalf("%+v after %s", r, last)
+			}
+			last = r.End
+			if _, err := r.Payload(); err != nil {
+				t.Fatalf("a record with the right checksum: %v", err)
+			}
+		}
+	})
+}
+
+// FuzzRecord decodes records that are not as PostgreSQL writes them, though their checksum is right.
+func FuzzRecord(f *testing.F) {
+	for name, b := range seeds(f, "records", "pg*") {
+		major, err := strconv.Atoi(name[2:4])
+		if err != nil {
+			f.Fatal(err)
+		}
+		n := 0
+		for r, err := range wal.Records(bytes.NewReader(b), nil) {
+			if err != nil {
+				f.Fatal(name, err)
+			}
+			if p, _ := r.Payload(); (p != nil || n%100 == 0) && r.Length < 2000 {
+				f.Add(wal.Raw(b, r), major)
+			}
+			n++
+		}
+	}
+	f.Fuzz(func(t *testing.T, b []byte, major int) {
+		r, err := wal.ParseRecord(b, 13+int(uint(major)%6))
+		if err != nil {
+			return
+		}
+		if len(r.Data) > len(b) || len(r.Blocks) > len(b) {
+			t.Fatalf("%+v", r)
+		}
+		p, err := r.Payload()
+		var e *wal.RecordError
+		if err != nil && !errors.As(err, &e) {
+			t.Fatal(err)
+		}
+		if x, ok := p.(*wal.Transaction); ok && 4*len(x.Subxacts)+12*len(x.Dropped)+len(x.GID) > len(b) {
+			t.Fatalf("%+v of %d bytes", x, len(b))
 		}
 	})
 }
