@@ -15,7 +15,7 @@ func ExampleRecords() {
 		return
 	}
 	defer f.Close()
-	records, created := 0, 0
+	records, commits := 0, 0
 	for r, err := range wal.Records(f, nil) {
 		if err != nil {
 			fmt.Println(err) // a *wal.RecordError where there is no valid record
@@ -30,11 +30,13 @@ func ExampleRecords() {
 		switch p := p.(type) {
 		case *wal.RestorePoint:
 			fmt.Println(r.LSN, p.Name)
-		case *wal.RelationCreate:
-			created++
+		case *wal.Transaction:
+			if p.Outcome == wal.Committed {
+				commits++
+			}
 		}
 	}
-	fmt.Println(records > 100, created > 0)
+	fmt.Println(records > 100, commits > 0)
 	// Output:
 	// true true
 }
