@@ -73,6 +73,25 @@ func mix(t *testing.T, c *pgtest.Cluster) {
 		c.Exec(t, "CREATE DATABASE copied STRATEGY file_copy", "DROP DATABASE copied")
 	}
 	c.Exec(t, "SELECT pg_switch_wal()", "CHECKPOINT", "INSERT INTO t (a) SELECT 5 FROM generate_series(1, 3000)", "SELECT pg_switch_wal()")
+	mixShort(t, c)
+}
+
+// mixShort leaves many kinds of records in the first pages of a segment.
+func mixShort(t *testing.T, c *pgtest.Cluster) {
+	t.Helper()
+	c.Exec(t, "CREATE TABLE short (x int)", "CREATE TABLE cut (x int)", "CREATE SEQUENCE often", "SELECT pg_switch_wal()",
+		"INSERT INTO short VALUES (1)", "INSERT INTO cut VALUES (1), (2)", "SELECT pg_create_restore_point('before it all')",
+		"DROP TABLE short", "DELETE FROM cut", "VACUUM (TRUNCATE) cut", "SELECT nextval('often')")
+	conn := c.Connect(t)
+	for _, q := range []string{
+		"BEGIN", "SAVEPOINT a", "INSERT INTO cut VALUES (1)", "SAVEPOINT b", "TRUNCATE cut", "PREPARE TRANSACTION 'short'", "COMMIT PREPARED 'short'",
+		"BEGIN", "INSERT INTO cut VALUES (1)", "TRUNCATE cut", "ROLLBACK",
+		"BEGIN", "INSERT INTO cut VALUES (1)", "PREPARE TRANSACTION 'short'", "ROLLBACK PREPARED 'short'", "CHECKPOINT",
+	} {
+		_, err := conn.Exec(t.Context(), q)
+		require.NoError(t, err, q)
+	}
+	c.Exec(t, "SELECT pg_switch_wal()")
 }
 
 // liveWAL returns the content of the whole segments in pg_wal, in one.
@@ -305,20 +324,28 @@ type dripping struct {
 
 func (d *dripping) Read(p []byte) (int, error) { return d.r.Read(p[:min(len(p), d.size)]) }
 
+const seedSize = 96 << 10
+
 // richest returns the first pages of the segment that has most kinds of records there.
 func richest(content []byte, size int) (best []byte) {
 	most := 0
 	for at := 0; at < len(content); at += size {
-		part := content[at : at+64<<10]
+		part := content[at : at+seedSize]
 		kinds := map[string]bool{}
 		for r, err := range wal.Records(bytes.NewReader(part), nil) {
 			if err == nil {
 				p, _ := r.Payload()
-				kinds[fmt.Sprintf("%s %x %T", r.Resource, r.Info, p)] = true
+				kinds[fmt.Sprintf("%s %x %T", r.Resource, r.Info, p)] = p != nil
 			}
 		}
-		if len(kinds) > most {
-			most, best = len(kinds), part
+		told := 0
+		for _, is := range kinds {
+			if is {
+				told++
+			}
+		}
+		if told > most {
+			most, best = told, part
 		}
 	}
 	return best
