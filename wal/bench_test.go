@@ -36,3 +36,19 @@ func BenchmarkRecords(b *testing.B) {
 		b.ReportMetric(float64(len(content))/float64(n), "B/record")
 	}
 }
+
+// BenchmarkIndex indexes segments.
+func BenchmarkIndex(b *testing.B) {
+	content := benchmarkWAL(b)
+	const size = wal.DefaultSegmentSize
+	b.SetBytes(int64(len(content)))
+	for b.Loop() {
+		for at := 0; at < len(content); at += size {
+			s := wal.Segment{Timeline: 1, Number: uint64(1 + at/size), Size: size}
+			ix, err := wal.IndexSegment(s, bytes.NewReader(content[at:at+size]))
+			if err != nil || ix.Damage != "" {
+				b.Fatal(err, ix.Damage)
+			}
+		}
+	}
+}

@@ -2,6 +2,7 @@ package wal_test
 
 import (
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/pgcairn/pgcairn/wal"
@@ -40,4 +41,50 @@ func ExampleRecords() {
 	// Output:
 	// before it all
 	// true true
+}
+
+// What a cluster did in some segments that follow each other, here the first pages of one.
+func ExampleSummarize() {
+	f, err := os.Open("testdata/seed/records/pg18")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer f.Close()
+	header, err := wal.ReadHeader(f)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		fmt.Println(err)
+		return
+	}
+	index, err := wal.IndexSegment(wal.SegmentAt(header.Timeline, header.Start, header.SegmentSize), f)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	did, err := wal.Summarize(index) // with those of the segments after it
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(did.Commits.Count, "commits")
+	for _, e := range did.Events {
+		fmt.Println(e.Kind, e.Name, len(e.Relations))
+	}
+	changed := 0
+	for f := range did.Blocks.Files() {
+		changed += len(did.Blocks.Changed(f))
+	}
+	fmt.Println("blocks to copy:", changed > 0)
+	// Output:
+	// 7 commits
+	// restore-point before it all 0
+	// drop  1
+	// truncate  1
+	// drop  1
+	// checkpoint  0
+	// blocks to copy: true
 }

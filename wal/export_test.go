@@ -41,3 +41,28 @@ func EmptyRecord(prev LSN) []byte {
 	binary.LittleEndian.PutUint32(b[recordCRC:], crc32.Update(0, castagnoli, b[:recordCRC]))
 	return b
 }
+
+// Replay tells what the records of content that begin from one position on and before another do.
+func Replay(content []byte, from, to LSN) (*Summary, error) {
+	sum := &Summary{From: from, To: to}
+	g := newGatherer()
+	for r, err := range Records(bytes.NewReader(content), nil) {
+		if err != nil {
+			return nil, err
+		}
+		if r.LSN < from || r.LSN >= to {
+			continue
+		}
+		p, err := r.Payload()
+		if err != nil {
+			return nil, err
+		}
+		sum.Events = appendEvents(sum.Events, r, p)
+		if t, ok := p.(*Transaction); ok && t.Outcome == Committed {
+			sum.Commits.add(t.Time)
+		}
+		g.record(r, p)
+	}
+	sum.Blocks.replay(g.changes())
+	return sum, nil
+}

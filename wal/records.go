@@ -74,14 +74,16 @@ type scanner struct {
 	partial []byte // of a page, until it is whole
 	err     error  // that it ended with
 
-	record  []byte // what has been read of a record that the next page continues
-	begin   LSN    // where that record begins
-	tli     Timeline
-	missing int  // bytes of it that are to come; 0 when there is none
-	head    int  // bytes that are to come of a record that began before the first page
-	synced  bool // a record has begun
-	prev    LSN  // of the last record; 0 when unknown
-	skip    LSN  // pages before it are what follows a switch
+	record     []byte // what has been read of a record that the next page continues
+	begin      LSN    // where that record begins
+	tli        Timeline
+	missing    int   // bytes of it that are to come; 0 when there is none
+	head       int   // bytes that are to come of a record that began before the first page
+	front      *edge // keeps that record's bytes, when set
+	synced     bool  // a record has begun
+	overwrites bool  // the first page is where the rest of a record was to be
+	prev       LSN   // of the last record; 0 when unknown
+	skip       LSN   // pages before it are what follows a switch
 
 	rec    Record
 	blocks []BlockRef
@@ -158,6 +160,9 @@ func (s *scanner) page(b []byte) error {
 	if s.missing > 0 && flags&pageOverwrites != 0 {
 		s.missing, s.record = 0, s.record[:0] // its end was never written (XLOG_OVERWRITE_CONTRECORD)
 	}
+	if at == s.first.Start {
+		s.overwrites = flags&pageOverwrites != 0
+	}
 	if flags&pageContinues == 0 {
 		rest = 0
 	}
@@ -181,10 +186,16 @@ func (s *scanner) page(b []byte) error {
 		}
 		s.record = s.record[:0]
 	} else if rest > 0 {
+		if s.front != nil {
+			s.front.add(b[off : off+n])
+		}
 		if s.head = rest - n; s.head > 0 {
 			return nil
 		}
 		off += align(n)
+		if s.front != nil {
+			s.front.end = at + LSN(off)
+		}
 	}
 	return s.records(at, tli, b, off)
 }

@@ -63,6 +63,19 @@ const (
 	WALLevelUnknown WALLevel = -1
 )
 
+// String returns the level as the setting has it.
+func (l WALLevel) String() string {
+	switch l {
+	case WALLevelMinimal:
+		return "minimal"
+	case WALLevelReplica:
+		return "replica"
+	case WALLevelLogical:
+		return "logical"
+	}
+	return "unknown"
+}
+
 // Kinds of records of the resource manager XLOG (pg_control.h).
 const (
 	xlogCheckpointShutdown = 0x00

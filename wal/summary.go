@@ -1,0 +1,133 @@
+package wal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// Summary is what the records of a stretch of WAL tell, put together from the indexes of its segments.
+type Summary struct {
+	From, To LSN // the records that begin at From or later, and before To
+	Commits  Commits
+	Events   []Event // in the order of their LSNs
+	Blocks   Blocks
+}
+
+// IndexError means that the records of a segment could not be read to its end, so that a summary with it would lack
+// something. Who needs to know reads the segments.
+type IndexError struct {
+	Segment Segment
+	At      LSN // up to where they were read
+	Reason  string
+}
+
+func (e *IndexError) Error() string {
+	return fmt.Sprintf("wal: the index of %s ends at %s: %s", e.Segment, e.At, e.Reason)
+}
+
+// Summarize puts together the indexes of segments of one timeline that follow each other, in that order. Of a record
+// that begins before the first segment or ends behind the last, nothing is in the summary. An index that ends early,
+// unless it is the last, is an *[IndexError].
+func Summarize(indexes ...*Index) (*Summary, error) {
+	s := &Summary{}
+	var open joint
+	for i, ix := range indexes {
+		if i == 0 {
+			s.From = ix.begin()
+		} else if prev := indexes[i-1].Segment; ix.Segment != prev.Next() {
+			return nil, fmt.Errorf("wal: summarize: %s does not follow %s", ix.Segment, prev)
+		}
+		switched := false
+		if open.length > 0 {
+			var err error
+			if switched, err = open.next(s, ix); err != nil {
+				return nil, err
+			}
+		}
+		if ix.Damage != "" && i < len(indexes)-1 && (!switched || ix.End != ix.head.end) {
+			return nil, &IndexError{Segment: ix.Segment, At: ix.End, Reason: ix.Damage}
+		}
+		s.Commits.merge(ix.Commits)
+		s.Events = append(s.Events, ix.Events...)
+		s.Blocks.replay(ix.changes)
+		s.To = ix.End
+		if ix.tailAt != 0 {
+			open = joint{at: ix.tailAt, tli: ix.tailTLI, major: ix.Major}
+			if err := open.add(ix.Segment, ix.tail); err != nil {
+				return nil, err
+			}
+		}
+		if open.length > 0 {
+			s.To = open.at
+		}
+	}
+	return s, nil
+}
+
+// begin is where the first record begins in a segment, or could.
+func (ix *Index) begin() LSN {
+	if ix.head.length > 0 {
+		if ix.head.end == 0 {
+			return ix.Segment.End()
+		}
+		return ix.head.end
+	}
+	return ix.Segment.Start()
+}
+
+// joint is a record that crosses from one segment into another.
+type joint struct {
+	at     LSN
+	tli    Timeline
+	major  int
+	bytes  []byte
+	length int // of what there is of it; 0 when there is no such record
+}
+
+func (j *joint) add(s Segment, e edge) error {
+	if e.length > len(e.bytes) {
+		return &IndexError{Segment: s, At: j.at, Reason: "a record is too long to be kept in the index"}
+	}
+	j.bytes = append(j.bytes, e.bytes...)
+	j.length += e.length
+	return nil
+}
+
+// next adds what the next segment has of the record and, when that is all, what the record tells to s.
+func (j *joint) next(s *Summary, ix *Index) (switched bool, err error) {
+	fail := func(reason string) (bool, error) {
+		return false, &IndexError{Segment: ix.Segment, At: j.at, Reason: reason}
+	}
+	if ix.head.length == 0 {
+		if ix.overwrites {
+			*j = joint{} // its end was never written
+			return false, nil
+		}
+		return fail("it does not continue the record before it")
+	}
+	if err := j.add(ix.Segment, ix.head); err != nil || ix.head.end == 0 {
+		return false, err
+	}
+	if len(j.bytes) < recordHeaderSize || binary.LittleEndian.Uint32(j.bytes) != uint32(len(j.bytes)) {
+		return fail("it continues another record than the one before it")
+	}
+	r := Record{LSN: j.at, End: ix.head.end, Timeline: j.tli, major: j.major}
+	if err := r.parse(j.bytes, nil); err != nil {
+		return fail(err.Error())
+	}
+	p, err := r.Payload()
+	if err != nil {
+		return fail(errors.Unwrap(err).Error())
+	}
+	*j = joint{}
+	_, switched = p.(*Switch)
+	s.Events = appendEvents(s.Events, &r, p)
+	if t, ok := p.(*Transaction); ok && t.Outcome == Committed {
+		s.Commits.add(t.Time)
+	}
+	g := newGatherer()
+	g.record(&r, p)
+	s.Blocks.replay(g.changes())
+	return switched, nil
+}
