@@ -19,6 +19,12 @@ type Options struct {
 	// and makes the first segment or backup that comes claim it.
 	SystemID uint64
 
+	// StateDir is a directory of this host, made when needed and readable by its owner only, where the archive remembers
+	// what it has pushed ahead (see [Archive.PushReady]) and keeps what it has fetched ahead (see [Archive.Prefetch]).
+	// The default is the repository's own, [repo.Repo.StateDir]; without one, nothing is remembered. It is trusted. A
+	// copy of a repository has the same id: a host that uses both gives each its own StateDir.
+	StateDir string
+
 	// Logger is told what is worth knowing and no error. The default discards.
 	Logger *slog.Logger
 }
@@ -28,6 +34,9 @@ type Archive struct {
 	repo *repo.Repo
 	want uint64 // Options.SystemID
 	log  *slog.Logger
+
+	state string // directory or empty
+	marks marks  // of what was pushed ahead
 
 	mu     sync.Mutex
 	system *System // once known
@@ -45,6 +54,10 @@ func NewArchive(r *repo.Repo, o *Options) (*Archive, error) {
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
+	if a.state = o.StateDir; a.state == "" {
+		a.state = r.StateDir()
+	}
+	a.marks = marksIn(a.state, r.ID())
 	return a, nil
 }
 
@@ -97,11 +110,13 @@ func (a *Archive) readSystem(ctx context.Context) (System, error) {
 // unclaimed returns missing, the error that there is no record of the cluster, unless there is an archive all the same.
 // Then the record is lost, and nothing may be said on whether a segment exists.
 func (a *Archive) unclaimed(ctx context.Context, missing error) error {
-	for info, err := range a.repo.Store().List(ctx, "wal/") {
-		if err != nil {
-			return err
+	for _, prefix := range []string{"wal/", "pieces/"} {
+		for info, err := range a.repo.Store().List(ctx, prefix) {
+			if err != nil {
+				return err
+			}
+			return &repo.CorruptError{Key: systemKey, Err: errors.New("it is missing, though there is " + info.Key)}
 		}
-		return &repo.CorruptError{Key: systemKey, Err: errors.New("it is missing, though there is " + info.Key)}
 	}
 	return missing
 }

@@ -24,7 +24,7 @@ import (
 const childEnv = "PGCAIRN_TEST_WAL_CHILD"
 
 type task struct {
-	Do       string // "push", "fetch" or "once"
+	Do       string // "push", "ready", "fetch" or "once"
 	Repo     string // directory of the repository
 	Identity string // to read with; empty where it is not encrypted
 	From, To uint64 // segments
@@ -41,9 +41,9 @@ func TestChild(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(text), &do))
 	store, err := repo.OpenDir(do.Repo, &repo.DirOptions{MustExist: true})
 	require.NoError(t, err)
-	var o *repo.Options
+	o := &repo.Options{StateDir: filepath.Join(do.Dir, "state")}
 	if do.Identity != "" {
-		o = &repo.Options{Cipher: cipher(t, do.Identity), StateDir: filepath.Join(do.Dir, "state")}
+		o.Cipher = cipher(t, do.Identity)
 	}
 	a := openArchive(t, store, o)
 	switch do.Do {
@@ -54,6 +54,14 @@ func TestChild(t *testing.T) {
 			require.NoError(t, a.Push(t.Context(), path))
 			fmt.Println("pushed", number)
 			require.NoError(t, os.Remove(path))
+		}
+	case "ready": // as PostgreSQL does, for a backlog in the data directory Dir
+		for number := do.From; number < do.To; number++ {
+			fmt.Println("pushing", number)
+			_, err := a.PushAsked(t.Context(), filepath.Join(do.Dir, "pg_wal", segment(number).Name()), nil)
+			require.NoError(t, err)
+			fmt.Println("pushed", number)
+			pgwal{do.Dir}.done(t, segment(number).Name())
 		}
 	case "fetch":
 		for number := do.From; ; number++ {

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"sync"
 
 	"github.com/pgcairn/pgcairn/internal/pgfile"
@@ -29,45 +27,47 @@ const readSize = 256 << 10
 //
 // Refused are names that are none of an archive's (*[NameError]), files of another cluster (*[ForeignError]) and
 // files that are not what their name says (*[SegmentError]).
+//
+// What [Archive.PushReady] has archived already takes one pass over the file, and the store is not asked.
 func (a *Archive) Push(ctx context.Context, path string) error {
-	n, err := ParseName(filepath.Base(path))
+	f, err := openFile(path)
 	if err != nil {
 		return err
 	}
-	// Asked before it is opened, which for a named pipe would wait.
-	info, err := os.Stat(path)
-	if err != nil {
-		return fmt.Errorf("wal: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return &SegmentError{Name: n.String(), Err: errors.New("not a regular file")}
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("wal: %w", err)
-	}
 	defer f.Close()
-	if info, err = f.Stat(); err != nil {
-		return fmt.Errorf("wal: %w", err)
+	if a.marks.holds(f) {
+		a.marks.remove(f.name)
+		return nil
 	}
-	if n.Kind == KindHistory || n.Kind == KindBackup {
+	_, err = a.pushFile(ctx, f)
+	return err
+}
+
+// pushFile archives an open file, whatever is remembered of it.
+func (a *Archive) pushFile(ctx context.Context, f *walFile) (digest, error) {
+	if f.name.Kind == KindHistory || f.name.Kind == KindBackup {
 		// These do not tell which cluster they are of; the data directory they lie in does.
-		if c, _, err := pgfile.ReadControl(filepath.Dir(filepath.Dir(path))); err == nil {
-			if err := a.Claim(ctx, n.String(), System{ID: c.SystemID, SegmentSize: c.WALSegmentSize}); err != nil {
-				return err
+		if c, _, err := pgfile.ReadControl(f.pgdata); err == nil {
+			if err := a.Claim(ctx, f.name.String(), System{ID: c.SystemID, SegmentSize: c.WALSegmentSize}); err != nil {
+				return digest{}, err
 			}
 		}
 	}
-	return a.PushContent(ctx, n, f, info.Size())
+	return a.put(ctx, f.name, f.content)
 }
 
 // PushContent is [Archive.Push] of a file that is not on this host's file system. content has size bytes; it is read
 // more than once, concurrently.
 func (a *Archive) PushContent(ctx context.Context, n Name, content io.ReaderAt, size int64) error {
-	f := io.NewSectionReader(content, 0, size)
+	_, err := a.put(ctx, n, io.NewSectionReader(content, 0, size))
+	return err
+}
+
+// put archives content. The digest it returns beside a nil error is that of what is durable now.
+func (a *Archive) put(ctx context.Context, n Name, f *io.SectionReader) (digest, error) {
 	sys, err := a.admit(ctx, n, f)
 	if err != nil {
-		return err
+		return digest{}, err
 	}
 	key := sys.key(n)
 	// The digest stands before the content in the object, so it takes a pass of its own over the file.
@@ -87,17 +87,18 @@ func (a *Archive) PushContent(ctx context.Context, n Name, content io.ReaderAt, 
 		}
 		return err
 	})
-	if errors.Is(err, fs.ErrExist) {
-		d, err := sum()
-		if err != nil {
-			return fmt.Errorf("wal: push %s: %w", n, err)
-		}
-		return a.compare(ctx, key, n, d)
+	taken := errors.Is(err, fs.ErrExist)
+	if err != nil && !taken {
+		return digest{}, fmt.Errorf("wal: push %s: %w", n, err)
 	}
+	d, err := sum()
 	if err != nil {
-		return fmt.Errorf("wal: push %s: %w", n, err)
+		return digest{}, fmt.Errorf("wal: push %s: %w", n, err)
 	}
-	return nil
+	if taken {
+		err = a.compare(ctx, key, n, d)
+	}
+	return d, err
 }
 
 // compare tells whether the archive holds the same content under key.

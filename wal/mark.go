@@ -1,0 +1,110 @@
+package wal
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// marks remember, on this host, which files were archived before archive_command was called for them. A mark is a small
+// file named as the segment. It counts only together with the content: whoever finds one computes the digest of the file
+// before him, and a mark that is damaged, of another repository, or of other content says nothing.
+//
+// Marks are written without syncing and read without locking: what a crash or a race can leave of one matches no
+// content. The zero marks remember nothing.
+type marks struct {
+	dir  string
+	repo string // id of the repository
+}
+
+// mark is the content of such a file.
+type mark struct {
+	Repository string `json:"repository"`
+	Name       string `json:"name"`
+	Digest     string `json:"digest"` // hexadecimal
+}
+
+// maxMark bounds a mark in bytes.
+const maxMark = 1 << 10
+
+func marksIn(state, repo string) marks {
+	if state == "" {
+		return marks{}
+	}
+	return marks{dir: filepath.Join(state, "pushed"), repo: repo}
+}
+
+func (m marks) path(name string) string { return filepath.Join(m.dir, name) }
+
+// holds tells whether a mark says that just this content is durable under this name.
+func (m marks) holds(f *walFile) bool {
+	have, ok := m.read(f.name.String())
+	if !ok || have.Repository != m.repo || have.Name != f.name.String() {
+		return false
+	}
+	d, err := digestOf(f.content)
+	return err == nil && have.Digest == hex.EncodeToString(d[:])
+}
+
+func (m marks) read(name string) (mark, bool) {
+	if m.dir == "" {
+		return mark{}, false
+	}
+	f, err := os.Open(m.path(name))
+	if err != nil {
+		return mark{}, false
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxMark+1))
+	var have mark
+	if err != nil || len(b) > maxMark || json.Unmarshal(b, &have) != nil {
+		return mark{}, false
+	}
+	return have, true
+}
+
+// write makes a mark for content that is durable. Failing to costs time later, and nothing else.
+func (m marks) write(n Name, d digest) error {
+	if m.dir == "" {
+		return nil
+	}
+	b, err := json.Marshal(mark{Repository: m.repo, Name: n.String(), Digest: hex.EncodeToString(d[:])})
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(m.dir, 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(m.path(n.String()), b, 0o600)
+}
+
+// remove drops the mark of a file that PostgreSQL has been told about.
+func (m marks) remove(n Name) {
+	if m.dir != "" {
+		_ = os.Remove(m.path(n.String()))
+	}
+}
+
+// sweep drops the marks of files for which PostgreSQL will not call again: those that status, an archive_status
+// directory, has no .ready file for. Two clusters that share a directory drop each other's, which costs them time.
+func (m marks) sweep(status string) {
+	if m.dir == "" {
+		return
+	}
+	entries, err := os.ReadDir(m.dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		name := e.Name()
+		_, err := ParseName(name)
+		if err == nil {
+			if _, err := os.Lstat(filepath.Join(status, name+readySuffix)); !os.IsNotExist(err) {
+				continue
+			}
+		}
+		_ = os.Remove(m.path(name))
+	}
+}
