@@ -185,14 +185,18 @@ func (w *watch) failed() error {
 	return w.err
 }
 
+func (w *watch) note(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = err
+	}
+}
+
 func (w *watch) Read(p []byte) (int, error) {
 	n, err := w.r.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if w.err == nil {
-			w.err = err
-		}
+		w.note(err)
 	}
 	return n, err
 }

@@ -14,6 +14,10 @@ type PutOptions struct {
 	// Label, when set, is asked once for up to 256 bytes that [Repo.Label] will return without reading the content or
 	// holding a key. It is called while the content is being compressed, from another goroutine.
 	Label func() ([]byte, error)
+
+	// Notes, when set, is asked for up to 16 MiB that [Repo.Notes] will return without reading the content. It is
+	// called once all content was written.
+	Notes func() ([]byte, error)
 }
 
 // queued is how many compressed frames of a stream may wait to be written: a WAL segment of the usual size, whose label
@@ -74,7 +78,16 @@ func (r *Repo) Put(ctx context.Context, key string, o *PutOptions, write func(io
 	if !complete {
 		return Info{}, fmt.Errorf("repo: write %s: its label was not made", key)
 	}
-	return s.commit(nil)
+	var notes []byte
+	if o.Notes != nil {
+		if notes, err = o.Notes(); err != nil {
+			return Info{}, err
+		}
+		if notes, err = appendNotes(r.enc, key, notes); err != nil {
+			return Info{}, err
+		}
+	}
+	return s.commit(notes)
 }
 
 // Object reads the content of an object written by [Repo.Put]. It is used by one goroutine at a time.
