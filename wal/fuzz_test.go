@@ -193,3 +193,42 @@ func FuzzRecord(f *testing.F) {
 		}
 	})
 }
+
+// FuzzIndex decodes indexes of real segments with mistakes in them.
+func FuzzIndex(f *testing.F) {
+	for name, b := range seeds(f, "records", "pg*") {
+		h, err := wal.ReadHeader(bytes.NewReader(b))
+		if err != nil {
+			f.Fatal(name, err)
+		}
+		for _, n := range []int{walPage, 3 * walPage, len(b)} {
+			ix, err := wal.IndexSegment(wal.SegmentAt(h.Timeline, h.Start, h.SegmentSize), bytes.NewReader(b[:n]))
+			if err != nil {
+				f.Fatal(name, err)
+			}
+			encoded, err := ix.MarshalBinary()
+			if err != nil {
+				f.Fatal(name, err)
+			}
+			f.Add(encoded)
+		}
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var ix, again wal.Index
+		if err := ix.UnmarshalBinary(b); err != nil {
+			return
+		}
+		encoded, err := ix.MarshalBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := again.UnmarshalBinary(encoded); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := wal.Summarize(&ix); err == nil {
+			for f := range s.Blocks.Files() {
+				_ = s.Blocks.Changed(f)
+			}
+		}
+	})
+}

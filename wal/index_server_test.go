@@ -28,7 +28,12 @@ func indexAll(t *testing.T, content []byte) []*wal.Index {
 		require.Equal(t, s, ix.Segment)
 		require.Equal(t, s.End(), ix.End, "%s", ix.Damage)
 		require.Empty(t, ix.Damage)
-		all = append(all, ix)
+		b, err := ix.MarshalBinary()
+		require.NoError(t, err)
+		var back wal.Index
+		require.NoError(t, back.UnmarshalBinary(b))
+		require.Equal(t, ix, &back)
+		all = append(all, &back)
 		content = content[h.SegmentSize:]
 	}
 	return all
