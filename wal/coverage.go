@@ -23,6 +23,7 @@ type TimelineCoverage struct {
 	Ranges   []Range  // ascending, with gaps between them
 	Segments int      // that are held
 	Bytes    int64    // that they take, as stored
+	Partial  *Partial // what there is of a segment after them; nil for nothing
 }
 
 // Range is a run of segments of one timeline; both ends are in it.
@@ -89,6 +90,11 @@ func (a *Archive) Coverage(ctx context.Context) (Coverage, error) {
 	if err != nil {
 		return Coverage{}, err
 	}
+	// Before the segments: once a segment is archived, its pieces are deleted.
+	pieces, err := a.listPieces(ctx, sys, sys.piecesPrefix())
+	if err != nil {
+		return Coverage{}, err
+	}
 	found := map[Timeline]*TimelineCoverage{}
 	var histories []Name
 	for info, err := range a.repo.Store().List(ctx, sys.prefix()) {
@@ -122,6 +128,7 @@ func (a *Archive) Coverage(ctx context.Context) (Coverage, error) {
 		}
 		found[n.Timeline].History = &h
 	}
+	addPartials(found, pieces)
 	c := Coverage{System: sys}
 	for _, t := range slices.Sorted(maps.Keys(found)) {
 		c.Timelines = append(c.Timelines, *found[t])

@@ -163,8 +163,9 @@ func TestCoverageDoesNotGuess(t *testing.T) {
 	history := fmt.Sprintf("wal/%d/00000002.history", uint64(systemID))
 	for name, fault := range map[string]repotest.Fault{
 		"the list fails":           {Op: repotest.OpList},
-		"the list breaks off":      {Op: repotest.OpList, Do: repotest.Cut(3)},
-		"the list fails at last":   {Op: repotest.OpList, Do: repotest.FailAfter(nil)},
+		"the list breaks off":      {Op: repotest.OpList, Key: "wal/*/", Do: repotest.Cut(3)},
+		"the list of pieces fails": {Op: repotest.OpList, Key: "pieces/*/"},
+		"the list fails at last":   {Op: repotest.OpList, Key: "wal/*/", Do: repotest.FailAfter(nil)},
 		"a history cannot be read": {Op: repotest.OpOpen, Key: history},
 		"a history breaks off":     {Op: repotest.OpOpen, Key: history, Do: repotest.Cut(20)},
 		"a history is damaged":     {Op: repotest.OpOpen, Key: history, Do: repotest.Flip(90)},

@@ -25,7 +25,8 @@ func (t TimelineCoverage) MarshalJSON() ([]byte, error) {
 		Segments int      `json:"segments"`
 		Bytes    int64    `json:"bytes"`
 		Gaps     []Range  `json:"gaps"`
-	}{t.Timeline, first, last, t.Segments, t.Bytes, append([]Range{}, t.Gaps()...)})
+		Partial  *Partial `json:"partial,omitempty"`
+	}{t.Timeline, first, last, t.Segments, t.Bytes, append([]Range{}, t.Gaps()...), t.Partial})
 }
 
 // MarshalJSON implements json.Marshaler. The system identifier is "0" when nothing was pushed yet.

@@ -17,8 +17,11 @@ import (
 // fs.ErrNotExist only when the archive has answered that it does not hold the file; to PostgreSQL that means the end
 // of the WAL, so no other failure is ever reported as that. Content that is not what was pushed is a
 // *[repo.CorruptError].
+//
+// A segment at the end of the archive that [Archive.Receive] has not completed yet is brought with what there is of it,
+// and zeros after that. Asked for again later, it may hold more: it must not be kept for another time.
 func (a *Archive) Fetch(ctx context.Context, name, dst string) error {
-	f, err := a.open(ctx, name)
+	f, err := a.openAny(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -31,7 +34,7 @@ func (a *Archive) Fetch(ctx context.Context, name, dst string) error {
 
 // Read writes a file of the archive to w. Errors are as with [Archive.Fetch]; after one, what w has got is worthless.
 func (a *Archive) Read(ctx context.Context, name string, w io.Writer) error {
-	f, err := a.open(ctx, name)
+	f, err := a.openAny(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -46,7 +49,11 @@ func (a *Archive) Read(ctx context.Context, name string, w io.Writer) error {
 type archived struct {
 	name   Name
 	system System
-	obj    *repo.Object
+	obj    interface {
+		Next() ([]byte, error)
+		Label() []byte
+		Close() error
+	}
 }
 
 func (a *Archive) open(ctx context.Context, name string) (*archived, error) {
