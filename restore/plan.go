@@ -35,12 +35,16 @@ type Plan struct {
 	Requests     int          // to the store, about
 	Warnings     []string
 	histories    []wal.Timeline // with an archived history
+	partial      *wal.Partial   // the last segment of WAL, where only a part of it is held
 }
 
 // End is the position at which the WAL of the plan ends.
 func (p *Plan) End() wal.LSN {
 	if len(p.WAL) == 0 {
 		return p.Backup.StopLSN
+	}
+	if p.partial != nil {
+		return p.partial.End
 	}
 	return p.WAL[len(p.WAL)-1].Last.End()
 }
@@ -158,7 +162,7 @@ func newestTimeline(all []*backup.Summary, c wal.Coverage) (newest wal.Timeline)
 		newest = max(newest, b.Timeline)
 	}
 	for _, t := range c.Timelines {
-		if len(t.Ranges) > 0 {
+		if len(t.Ranges) > 0 || t.Partial != nil {
 			newest = max(newest, t.Timeline)
 		}
 	}

@@ -43,36 +43,57 @@ func leaves(h wal.History, s wal.Segment) (until *wal.Segment, next wal.Timeline
 
 // stop decides what it means that a segment is missing on the way.
 func (p *planner) stop(plan *Plan, h wal.History, missing wal.Segment) *UnreachableError {
+	plan.extend(p.coverage, missing)
 	if !plan.consistent() {
 		return p.gap(plan, h, missing)
 	}
 	return p.end(plan, h, missing)
 }
 
+// extend adds what is held of the segment where the WAL that is held in full ends.
+func (p *Plan) extend(c wal.Coverage, missing wal.Segment) {
+	t := c.Timeline(missing.Timeline)
+	if t == nil || t.Partial == nil || t.Partial.Segment != missing {
+		return
+	}
+	p.partial = t.Partial
+	if n := len(p.WAL); n > 0 && p.WAL[n-1].Last.Next() == missing {
+		p.WAL[n-1].Last = missing
+		return
+	}
+	p.WAL = append(p.WAL, wal.Range{First: missing, Last: missing})
+}
+
 // consistent tells whether the plan's WAL goes as far as its backup needs.
 func (p *Plan) consistent() bool {
-	return len(p.WAL) > 0 && p.WAL[len(p.WAL)-1].Last.Number >= p.Backup.LastSegment().Number
+	return len(p.WAL) > 0 && p.WAL[len(p.WAL)-1].Last.Number >= p.Backup.LastSegment().Number && p.End() >= p.Backup.StopLSN
 }
 
 // gap is why a backup cannot become consistent.
 func (p *planner) gap(plan *Plan, h wal.History, missing wal.Segment) *UnreachableError {
-	lacking, _ := p.missing(h, missing)
+	lacking, _ := p.lacking(plan, h, missing)
 	return p.unreachable(fmt.Sprintf("backup %s needs WAL up to %s, and segment %s is not archived",
 		plan.Backup.ID, plan.Backup.StopLSN, missing), lacking, nil)
 }
 
 // end decides whether the target lies before the first segment that is missing.
 func (p *planner) end(plan *Plan, h wal.History, missing wal.Segment) *UnreachableError {
-	before := &Point{LSN: missing.Start()}
-	lacking, beyond := p.missing(h, missing)
+	end := missing.Start()
+	what := fmt.Sprintf("segment %s is not archived", missing)
+	lacking, beyond := p.lacking(plan, h, missing)
+	if plan.partial != nil {
+		end = plan.partial.End
+		what = fmt.Sprintf("segment %s is archived up to %s", missing, end)
+	}
+	before := &Point{LSN: end}
 	switch p.target.Kind {
 	case KindImmediate:
 		// No more than this is needed.
 		plan.trim(plan.Backup.LastSegment().Number)
 		return nil
 	case KindLSN:
-		if p.target.LSN >= missing.Start() {
-			return p.unreachable(fmt.Sprintf("the WAL ends before it: segment %s is not archived", missing), lacking, before)
+		if p.target.LSN >= end {
+			return p.unreachable("the WAL ends before it: "+what, lacking, before)
 		}
 		// PostgreSQL has to see the record after an exclusive target, and the end of an inclusive one.
 		plan.trim(uint64(p.target.LSN)/uint64(missing.Size) + 1)
@@ -82,7 +103,7 @@ func (p *planner) end(plan *Plan, h wal.History, missing wal.Segment) *Unreachab
 			return p.unreachable(fmt.Sprintf("segment %s is missing, and there are later ones", missing), lacking, before)
 		}
 	case KindTime:
-		if b := p.later(h, missing); b != nil {
+		if b := p.later(h, end); b != nil {
 			return p.unreachable(fmt.Sprintf("segment %s is missing, and backup %s, which ended before the target, is later than that",
 				missing, b.ID), lacking, before)
 		}
@@ -94,11 +115,11 @@ func (p *planner) end(plan *Plan, h wal.History, missing wal.Segment) *Unreachab
 	return nil
 }
 
-// later returns a backup on the way that proves a target time to be after a missing segment.
-func (p *planner) later(h wal.History, missing wal.Segment) *backup.Summary {
+// later returns a backup on the way that proves a target time to be after the end of the WAL.
+func (p *planner) later(h wal.History, end wal.LSN) *backup.Summary {
 	for _, b := range p.backups {
 		left, ok := h.Until(b.Timeline)
-		if ok && (left == 0 || b.StopLSN <= left) && b.StopLSN > missing.Start() && b.StoppedAt.Before(p.target.Time) {
+		if ok && (left == 0 || b.StopLSN <= left) && b.StopLSN > end && b.StoppedAt.Before(p.target.Time) {
 			return b
 		}
 	}
@@ -109,6 +130,7 @@ func (p *planner) later(h wal.History, missing wal.Segment) *backup.Summary {
 func (p *Plan) trim(last uint64) {
 	for i, r := range p.WAL {
 		if r.Last.Number > last {
+			p.partial = nil
 			p.WAL[i].Last.Number = max(last, r.First.Number)
 			p.WAL = p.WAL[:i+1]
 			return
@@ -138,13 +160,25 @@ func (p *planner) missing(h wal.History, first wal.Segment) (lacking []wal.Range
 	}
 }
 
-// nextHeld returns the first segment that is held of a timeline, from a segment on.
+// lacking is [planner.missing] for a segment of which the plan may have a part.
+func (p *planner) lacking(plan *Plan, h wal.History, missing wal.Segment) (lacking []wal.Range, beyond bool) {
+	if plan.partial == nil {
+		return p.missing(h, missing)
+	}
+	_, beyond = p.missing(h, missing.Next())
+	return []wal.Range{{First: missing, Last: missing}}, beyond
+}
+
+// nextHeld returns the first segment that is held of a timeline, in full or in part, from a segment on.
 func (p *planner) nextHeld(from wal.Segment) (wal.Segment, bool) {
 	if t := p.coverage.Timeline(from.Timeline); t != nil {
 		for _, r := range t.Ranges {
 			if r.Last.Number >= from.Number {
 				return wal.Segment{Timeline: from.Timeline, Number: max(r.First.Number, from.Number), Size: from.Size}, true
 			}
+		}
+		if t.Partial != nil && t.Partial.Segment.Number >= from.Number {
+			return t.Partial.Segment, true
 		}
 	}
 	return wal.Segment{}, false
