@@ -29,9 +29,10 @@ type common struct {
 
 // walCommand are the commands on the WAL archive.
 type walCommand struct {
-	Push  walPushCommand  `cmd:"" help:"Archive a segment: archive_command = 'pgcairn wal push %p'."`
-	Fetch walFetchCommand `cmd:"" help:"Bring a segment back: restore_command = 'pgcairn wal fetch %f %p'."`
-	List  walListCommand  `cmd:"" help:"List segments per timeline, with gaps."`
+	Push    walPushCommand    `cmd:"" help:"Archive a segment: archive_command = 'pgcairn wal push %p'."`
+	Fetch   walFetchCommand   `cmd:"" help:"Bring a segment back: restore_command = 'pgcairn wal fetch %f %p'."`
+	List    walListCommand    `cmd:"" help:"List segments per timeline, with gaps."`
+	Receive walReceiveCommand `cmd:"" help:"Archive by streaming replication, until a signal."`
 }
 
 // keyCommand are the commands on keys.

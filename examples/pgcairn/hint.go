@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"net"
+	"strings"
 	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -37,6 +38,8 @@ var hints = []struct {
 	{as[*wal.ForeignError], "use a repository of its own for each cluster, another --repo or another prefix= of a bucket"},
 	{as[*wal.ConflictError], "make sure that only one server archives to this repository: no clone, no promoted standby beside its old primary"},
 	{as[*wal.SegmentError], "is the file whole, and from the pg_wal of this cluster? archive_command should pass %p"},
+	{as[*wal.RemovedError], "use --slot from now on; to go on after the gap, give --allow-gap and take a backup"},
+	{isSlotMissing, "give --create-slot, or the name of a physical slot that exists"},
 	{as[*wal.NameError], "use: archive_command = 'pgcairn wal push %p' and restore_command = 'pgcairn wal fetch %f %p'"},
 
 	{is(backup.ErrStandby), "point --dsn or PGHOST and PGPORT to the primary"},
@@ -84,6 +87,12 @@ func is(target error) func(error) bool {
 func as[E error](err error) bool {
 	var e E
 	return errors.As(err, &e)
+}
+
+// isSlotMissing matches PostgreSQL's undefined_object, which for a walsender is the slot.
+func isSlotMissing(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.Code == "42704" && strings.Contains(e.Message, "replication slot")
 }
 
 // isPrivilege matches PostgreSQL's insufficient_privilege.

@@ -29,6 +29,7 @@ func TestHints(t *testing.T) {
 		&repo.FormatError{}, &repo.LeaseError{}, &repo.HardLinkError{Err: syscall.EPERM}, &repo.CorruptError{Err: errors.New("x")},
 		crypto.ErrNoRecipients, &crypto.IdentityError{},
 		&wal.ForeignError{}, &wal.ConflictError{}, &wal.SegmentError{Err: errors.New("x")}, &wal.NameError{},
+		&wal.RemovedError{Segment: wal.Segment{Timeline: 1, Size: wal.MinSegmentSize}}, &pgconn.PgError{Code: "42704", Message: "replication slot \"x\" does not exist"},
 		backup.ErrStandby, &backup.VersionError{}, &backup.DirectoryError{}, &backup.ClockError{}, &backup.MissingWALError{},
 		&backup.SettingError{}, &backup.PrivilegeError{}, &backup.ArchiveError{}, &noBackupError{fs.ErrNotExist},
 		&restore.NotEmptyError{}, &restore.TablespaceError{}, &restore.UnreachableError{},

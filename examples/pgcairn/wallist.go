@@ -25,6 +25,9 @@ func (c *walListCommand) Run(ctx context.Context, a *app) error {
 			for _, r := range t.Ranges {
 				fmt.Fprintf(w, "  %s to %s\n", r.First, r.Last)
 			}
+			if p := t.Partial; p != nil {
+				fmt.Fprintf(w, "  %s up to %s\n", p.Segment, p.End)
+			}
 			for _, g := range t.Gaps() {
 				fmt.Fprintf(w, "  missing: %s to %s\n", g.First, g.Last)
 			}
