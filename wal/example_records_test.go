@@ -1,11 +1,16 @@
 package wal_test
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"os"
 
+	"github.com/pgcairn/pgcairn/repo"
+	"github.com/pgcairn/pgcairn/repo/repotest"
 	"github.com/pgcairn/pgcairn/wal"
+	"github.com/pgcairn/pgcairn/wal/waltest"
 )
 
 // The first pages of a segment; several segments that follow each other are read with io.MultiReader.
@@ -87,4 +92,37 @@ func ExampleSummarize() {
 	// drop  1
 	// checkpoint  0
 	// blocks to copy: true
+}
+
+// The index of an archived segment is read without the segment.
+func ExampleArchive_Index() {
+	ctx := context.Background()
+	r, err := repo.Init(ctx, repotest.Mem(nil), nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	a, err := wal.NewArchive(r, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	s := wal.Segment{Timeline: 1, Number: 7, Size: wal.MinSegmentSize}
+	name, err := wal.ParseName(s.Name())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	content := waltest.Segment(s, 4711, 18) // as pg_wal has it
+	if err := a.PushContent(ctx, name, bytes.NewReader(content), int64(len(content))); err != nil {
+		fmt.Println(err)
+		return
+	}
+	index, err := a.Index(ctx, s)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(index.Segment, index.Commits.Count, "commits, read up to", index.End)
+	// Output: 000000010000000000000007 0 commits, read up to 0/800000
 }

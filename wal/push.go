@@ -76,9 +76,16 @@ func (a *Archive) put(ctx context.Context, n Name, f *io.SectionReader) (digest,
 		d, err := sum()
 		return d[:], err
 	}
-	_, err = a.repo.Put(ctx, key, &repo.PutOptions{Label: label}, func(w io.Writer) error {
-		h := xxh3.New128()
-		if _, err := io.Copy(w, io.TeeReader(whole(f), h)); err != nil {
+	o := &repo.PutOptions{Label: label}
+	h := xxh3.New128()
+	seen := io.Writer(h)
+	if n.Kind == KindSegment || n.Kind == KindPartial {
+		x := newIndexer(n.on(sys))
+		o.Notes = x.notes
+		seen = io.MultiWriter(h, x)
+	}
+	_, err = a.repo.Put(ctx, key, o, func(w io.Writer) error {
+		if _, err := io.Copy(w, io.TeeReader(whole(f), seen)); err != nil {
 			return err
 		}
 		d, err := sum()

@@ -358,7 +358,15 @@ func TestPushOfAFileThatChanges(t *testing.T) {
 // putObject writes an object past the archive.
 func putObject(t testing.TB, r *repo.Repo, key string, content, label []byte) {
 	t.Helper()
-	o := &repo.PutOptions{Label: func() ([]byte, error) { return label, nil }}
+	putWithNotes(t, r, key, content, label, nil)
+}
+
+func putWithNotes(t testing.TB, r *repo.Repo, key string, content, label, notes []byte) {
+	t.Helper()
+	o := &repo.PutOptions{
+		Label: func() ([]byte, error) { return label, nil },
+		Notes: func() ([]byte, error) { return notes, nil },
+	}
 	_, err := r.Put(t.Context(), key, o, func(w io.Writer) error {
 		_, err := w.Write(content)
 		return err

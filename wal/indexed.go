@@ -1,0 +1,80 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/pgcairn/pgcairn/repo"
+)
+
+// maxIndex bounds the index of a segment, in bytes before compression. It is what an object can have of notes.
+const maxIndex = 16 << 20
+
+// notes returns the encoded index of what was written to it.
+func (x *indexer) notes() ([]byte, error) {
+	ix := x.finish()
+	b, err := ix.MarshalBinary()
+	if err == nil && len(b) > maxIndex {
+		ix = &Index{Segment: ix.Segment, Major: ix.Major, End: ix.Segment.Start(), Damage: "the index is too large to be kept"}
+		b, err = ix.MarshalBinary()
+	}
+	return b, err
+}
+
+// on is the segment that a name is of, which has been checked to be one of the cluster's.
+func (n Name) on(sys System) Segment {
+	s, _ := n.Segment(sys.SegmentSize)
+	return s
+}
+
+// Index reads the index of an archived segment, in two or three requests. The error matches fs.ErrNotExist only when the
+// archive does not hold the segment. Where the archive holds a segment without an index, it is made of the content.
+func (a *Archive) Index(ctx context.Context, s Segment) (*Index, error) {
+	n, err := ParseName(s.Name())
+	if err != nil {
+		return nil, err
+	}
+	sys, err := a.System(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("wal: %s is not in the archive, which holds nothing yet: %w", n, fs.ErrNotExist)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if s.Size != sys.SegmentSize {
+		return nil, fmt.Errorf("wal: the archive holds segments of %d bytes, not of %d", sys.SegmentSize, s.Size)
+	}
+	notes, err := a.repo.Notes(ctx, sys.key(n))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("wal: %s is not in the archive: %w", n, fs.ErrNotExist)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("wal: index of %s: %w", n, err)
+	}
+	if len(notes) == 0 {
+		return a.makeIndex(ctx, s)
+	}
+	ix := new(Index)
+	if err := ix.UnmarshalBinary(notes); err != nil {
+		return nil, corruptIndex(sys, n, err)
+	}
+	if ix.Segment != s {
+		return nil, corruptIndex(sys, n, fmt.Errorf("it is of %s", ix.Segment))
+	}
+	return ix, nil
+}
+
+// makeIndex indexes a segment by its content.
+func (a *Archive) makeIndex(ctx context.Context, s Segment) (*Index, error) {
+	x := newIndexer(s)
+	if err := a.Read(ctx, s.Name(), x); err != nil {
+		return nil, err
+	}
+	return x.finish(), nil
+}
+
+func corruptIndex(sys System, n Name, err error) error {
+	return &repo.CorruptError{Key: sys.key(n), Err: fmt.Errorf("index: %w", err)}
+}
