@@ -126,3 +126,50 @@ func ExampleArchive_Index() {
 	fmt.Println(index.Segment, index.Commits.Count, "commits, read up to", index.End)
 	// Output: 000000010000000000000007 0 commits, read up to 0/800000
 }
+
+// Where to recover to so that an accident has not happened: just before the commit that dropped something.
+func ExampleArchive_Search() {
+	ctx := context.Background()
+	a, err := archiveOfDrops(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for e, err := range a.Search(ctx, wal.Query{Kinds: []wal.EventKind{wal.EventDrop, wal.EventRestorePoint}}) {
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(e.Kind, e.Name, len(e.Relations), e.Prev < e.LSN)
+	}
+	// Output:
+	// restore-point before it all 0 true
+	// drop  1 true
+	// drop  1 true
+}
+
+// archiveOfDrops holds a segment of a server that dropped two tables.
+func archiveOfDrops(ctx context.Context) (*wal.Archive, error) {
+	front, err := os.ReadFile("testdata/seed/records/pg18")
+	if err != nil {
+		return nil, err
+	}
+	header, err := wal.ReadHeader(bytes.NewReader(front))
+	if err != nil {
+		return nil, err
+	}
+	r, err := repo.Init(ctx, repotest.Mem(nil), nil)
+	if err != nil {
+		return nil, err
+	}
+	a, err := wal.NewArchive(r, nil)
+	if err != nil {
+		return nil, err
+	}
+	name, err := wal.ParseName(wal.SegmentAt(header.Timeline, header.Start, header.SegmentSize).Name())
+	if err != nil {
+		return nil, err
+	}
+	content := append(front, make([]byte, int(header.SegmentSize)-len(front))...)
+	return a, a.PushContent(ctx, name, bytes.NewReader(content), int64(len(content)))
+}

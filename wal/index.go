@@ -66,6 +66,7 @@ type EventKind string
 
 // The kinds of events.
 const (
+	EventCommit         EventKind = "commit"        // of any transaction; not in an [Index], which only sums them up
 	EventDrop           EventKind = "drop"          // a commit after which relations are gone: dropped, or rewritten as by TRUNCATE
 	EventTruncate       EventKind = "truncate"      // a relation's file was cut off, by VACUUM or in the transaction that made it
 	EventRestorePoint   EventKind = "restore-point" // pg_create_restore_point
@@ -78,14 +79,15 @@ const (
 
 // Event is something that a cluster did, other than change rows.
 type Event struct {
-	Kind      EventKind
-	LSN       LSN       // of the record
-	End       LSN       // behind the record: the target to recover to it, inclusively
-	Prev      LSN       // of the record before it: the target to recover to just before it
-	XID       uint32    // 0 when it belongs to no transaction
-	Time      time.Time // zero when the record has none
-	Relations []Relation
-	Name      string // of a restore point; a level
+	Kind      EventKind  `json:"kind"`
+	Timeline  Timeline   `json:"timeline"`      // of the page that the record begins on
+	LSN       LSN        `json:"lsn"`           // of the record
+	End       LSN        `json:"end_lsn"`       // behind the record: the target to recover to it, inclusively
+	Prev      LSN        `json:"prev_lsn"`      // of the record before it: the target to recover to just before it
+	Time      time.Time  `json:"time,omitzero"` // zero when the record has none
+	XID       uint32     `json:"xid,omitempty"` // 0 when it belongs to no transaction
+	Relations []Relation `json:"relations,omitempty"`
+	Name      string     `json:"name,omitempty"` // of a restore point; a level
 }
 
 // maxEdge bounds what an index keeps of a record that crosses into another segment, in bytes; of a longer one there is
@@ -182,7 +184,7 @@ func (x *indexer) finish() *Index {
 
 // appendEvents adds what a record tells.
 func appendEvents(all []Event, r *Record, payload any) []Event {
-	e := Event{LSN: r.LSN, End: r.End, Prev: r.Prev, XID: r.XID}
+	e := eventOf(r)
 	switch p := payload.(type) {
 	case *Transaction:
 		if p.Outcome != Committed || len(p.Dropped) == 0 {
@@ -213,4 +215,23 @@ func appendEvents(all []Event, r *Record, payload any) []Event {
 		return all
 	}
 	return append(all, e)
+}
+
+func eventOf(r *Record) Event {
+	return Event{Timeline: r.Timeline, LSN: r.LSN, End: r.End, Prev: r.Prev, XID: r.XID}
+}
+
+// commitOf returns the commit that a record is.
+func commitOf(r *Record) (Event, bool) {
+	if r.Resource != ResourceTransaction {
+		return Event{}, false
+	}
+	p, _ := r.Payload()
+	t, ok := p.(*Transaction)
+	if !ok || t.Outcome != Committed {
+		return Event{}, false
+	}
+	e := eventOf(r)
+	e.Kind, e.XID, e.Time, e.Relations = EventCommit, t.XID, t.Time, t.Dropped
+	return e, true
 }

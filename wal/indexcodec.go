@@ -16,33 +16,22 @@ import (
 
 // indexMeta is what of an index is JSON.
 type indexMeta struct {
-	Version    int         `json:"version"`
-	Segment    string      `json:"segment"`
-	Size       uint32      `json:"size"`
-	Major      int         `json:"major"`
-	End        LSN         `json:"end"`
-	Damage     string      `json:"damage,omitempty"`
-	Commits    int         `json:"commits"`
-	First      *time.Time  `json:"first_commit,omitempty"`
-	Last       *time.Time  `json:"last_commit,omitempty"`
-	Events     []eventMeta `json:"events,omitempty"`
-	Overwrites bool        `json:"overwrites,omitempty"`
-	Head       int         `json:"head,omitempty"`     // bytes of the record that ends here, kept or not
-	HeadEnd    LSN         `json:"head_end,omitempty"` // 0: it does not end here
-	Tail       int         `json:"tail,omitempty"`     // bytes of the record that begins here and ends elsewhere
-	TailAt     LSN         `json:"tail_at,omitempty"`
-	TailTLI    Timeline    `json:"tail_timeline,omitempty"`
-}
-
-type eventMeta struct {
-	Kind      EventKind   `json:"kind"`
-	LSN       LSN         `json:"lsn"`
-	End       LSN         `json:"end"`
-	Prev      LSN         `json:"prev"`
-	XID       uint32      `json:"xid,omitempty"`
-	Time      *time.Time  `json:"time,omitempty"`
-	Relations [][3]uint32 `json:"relations,omitempty"` // tablespace, database, number
-	Name      string      `json:"name,omitempty"`
+	Version    int        `json:"version"`
+	Segment    string     `json:"segment"`
+	Size       uint32     `json:"size"`
+	Major      int        `json:"major"`
+	End        LSN        `json:"end"`
+	Damage     string     `json:"damage,omitempty"`
+	Commits    int        `json:"commits"`
+	First      *time.Time `json:"first_commit,omitempty"`
+	Last       *time.Time `json:"last_commit,omitempty"`
+	Events     []Event    `json:"events,omitempty"`
+	Overwrites bool       `json:"overwrites,omitempty"`
+	Head       int        `json:"head,omitempty"`     // bytes of the record that ends here, kept or not
+	HeadEnd    LSN        `json:"head_end,omitempty"` // 0: it does not end here
+	Tail       int        `json:"tail,omitempty"`     // bytes of the record that begins here and ends elsewhere
+	TailAt     LSN        `json:"tail_at,omitempty"`
+	TailTLI    Timeline   `json:"tail_timeline,omitempty"`
 }
 
 const indexVersion = 1
@@ -66,14 +55,8 @@ func (ix *Index) MarshalBinary() ([]byte, error) {
 	m := indexMeta{
 		Version: indexVersion, Segment: ix.Segment.Name(), Size: ix.Segment.Size, Major: ix.Major, End: ix.End, Damage: ix.Damage,
 		Commits: ix.Commits.Count, First: optional(ix.Commits.First), Last: optional(ix.Commits.Last), Overwrites: ix.overwrites,
-		Head: ix.head.length, HeadEnd: ix.head.end, Tail: ix.tail.length, TailAt: ix.tailAt, TailTLI: ix.tailTLI,
-	}
-	for _, e := range ix.Events {
-		em := eventMeta{Kind: e.Kind, LSN: e.LSN, End: e.End, Prev: e.Prev, XID: e.XID, Time: optional(e.Time), Name: e.Name}
-		for _, r := range e.Relations {
-			em.Relations = append(em.Relations, [3]uint32{r.Tablespace, r.Database, r.Number})
-		}
-		m.Events = append(m.Events, em)
+		Events: ix.Events,
+		Head:   ix.head.length, HeadEnd: ix.head.end, Tail: ix.tail.length, TailAt: ix.tailAt, TailTLI: ix.tailTLI,
 	}
 	text, err := json.Marshal(m)
 	if err != nil {
@@ -110,17 +93,10 @@ func (ix *Index) UnmarshalBinary(b []byte) error {
 		return fmt.Errorf("wal: index: %w", d.err)
 	}
 	*ix = Index{
-		Segment: s, Major: m.Major, End: m.End, Damage: m.Damage, overwrites: m.Overwrites, changes: c,
+		Segment: s, Major: m.Major, End: m.End, Damage: m.Damage, overwrites: m.Overwrites, Events: m.Events, changes: c,
 		Commits: Commits{Count: m.Commits, First: required(m.First), Last: required(m.Last)},
 		head:    edge{bytes: head, length: max(m.Head, len(head)), end: m.HeadEnd},
 		tail:    edge{bytes: tail, length: max(m.Tail, len(tail))}, tailAt: m.TailAt, tailTLI: m.TailTLI,
-	}
-	for _, em := range m.Events {
-		e := Event{Kind: em.Kind, LSN: em.LSN, End: em.End, Prev: em.Prev, XID: em.XID, Time: required(em.Time), Name: em.Name}
-		for _, r := range em.Relations {
-			e.Relations = append(e.Relations, Relation{Tablespace: r[0], Database: r[1], Number: r[2]})
-		}
-		ix.Events = append(ix.Events, e)
 	}
 	return nil
 }

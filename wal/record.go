@@ -34,9 +34,9 @@ type BlockRef struct {
 
 // Relation is the files of a relation: its relfilenode, with the tablespace and database that they lie in.
 type Relation struct {
-	Tablespace uint32 // OID
-	Database   uint32 // OID; 0 for what the whole cluster shares
-	Number     uint32 // relfilenode
+	Tablespace uint32 `json:"tablespace_oid"`
+	Database   uint32 `json:"database_oid"` // 0 for what the whole cluster shares
+	Number     uint32 `json:"relfilenode"`
 }
 
 // String returns the three numbers as pg_waldump has them.

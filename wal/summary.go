@@ -12,6 +12,8 @@ type Summary struct {
 	Commits  Commits
 	Events   []Event // in the order of their LSNs
 	Blocks   Blocks
+
+	crossed []Event // commits whose records cross from one segment into another
 }
 
 // IndexError means that the records of a segment could not be read to its end, so that a summary with it would lack
@@ -125,6 +127,9 @@ func (j *joint) next(s *Summary, ix *Index) (switched bool, err error) {
 	s.Events = appendEvents(s.Events, &r, p)
 	if t, ok := p.(*Transaction); ok && t.Outcome == Committed {
 		s.Commits.add(t.Time)
+		if e, ok := commitOf(&r); ok {
+			s.crossed = append(s.crossed, e)
+		}
 	}
 	g := newGatherer()
 	g.record(&r, p)

@@ -1,0 +1,205 @@
+package wal
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Query is what [Archive.Search] looks for. The zero value looks for everything.
+type Query struct {
+	// Timeline is the one whose WAL is searched, with that of the timelines before it that led there. The default is
+	// the newest.
+	Timeline Timeline
+
+	// From and To are the first and last time that an event may have. What has no time of its own (see [Event]) is
+	// taken to be as old as the commits before it. Zero is no bound.
+	From, To time.Time
+
+	// Kinds are the kinds of events; the default is all of them. To look for [EventCommit] takes the WAL itself where
+	// there were commits in the window: all else is in the indexes.
+	Kinds []EventKind
+}
+
+func (q Query) wants(k EventKind) bool { return len(q.Kinds) == 0 || slices.Contains(q.Kinds, k) }
+
+// overlaps tells whether something between two times may be in the window.
+func (q Query) overlaps(first, last time.Time) bool {
+	return (q.From.IsZero() || !last.Before(q.From)) && (q.To.IsZero() || !first.After(q.To))
+}
+
+// searchAhead is how many indexes are asked for at once.
+const searchAhead = 8
+
+// Search yields what a cluster did, in the order of the WAL. After an error it yields nothing more. Where segments are
+// missing or damaged it goes on behind them, and what they tell is not there: [Coverage] names the gaps.
+func (a *Archive) Search(ctx context.Context, q Query) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		cov, err := a.Coverage(ctx)
+		if err != nil {
+			yield(Event{}, err)
+			return
+		}
+		path, err := cov.path(q.Timeline)
+		if err != nil {
+			yield(Event{}, err)
+			return
+		}
+		s := &search{archive: a, query: q, yield: yield}
+		for part := range slices.Chunk(path, searchAhead) {
+			indexes, err := a.indexes(ctx, part)
+			if err != nil {
+				yield(Event{}, err)
+				return
+			}
+			for _, ix := range indexes {
+				if more, err := s.segment(ctx, ix); err != nil {
+					yield(Event{}, err)
+					return
+				} else if !more {
+					return
+				}
+			}
+		}
+	}
+}
+
+// indexes reads the indexes of segments, beside each other.
+func (a *Archive) indexes(ctx context.Context, segments []Segment) ([]*Index, error) {
+	all := make([]*Index, len(segments))
+	g, ctx := errgroup.WithContext(ctx)
+	for i, s := range segments {
+		g.Go(func() (err error) {
+			all[i], err = a.Index(ctx, s)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, notMissing(fmt.Errorf("wal: search: %w", err)) // they were listed a moment ago
+	}
+	return all, nil
+}
+
+// path returns the segments held on the way to a timeline, the newest when it is 0.
+func (c Coverage) path(t Timeline) ([]Segment, error) {
+	if len(c.Timelines) == 0 {
+		return nil, nil
+	}
+	if t == 0 {
+		t = c.Timelines[len(c.Timelines)-1].Timeline
+	}
+	h, ok := c.History(t)
+	if !ok {
+		return nil, fmt.Errorf("wal: search: the archive does not hold %s, which tells how the WAL came to timeline %d", t.HistoryName(), t)
+	}
+	var all []Segment
+	from := uint64(0)
+	add := func(t Timeline, until uint64) {
+		tc := c.Timeline(t)
+		if tc == nil {
+			return
+		}
+		for _, r := range tc.Ranges {
+			for s := r.First; s.Number <= r.Last.Number; s = s.Next() {
+				if s.Number >= from && s.Number < until {
+					all = append(all, s)
+				}
+			}
+		}
+	}
+	for _, f := range h.Forks {
+		// The segment in which a timeline was left is on the next one as well, with all that was there before.
+		fork := uint64(f.At) / uint64(c.System.SegmentSize)
+		add(f.Timeline, fork)
+		from = fork
+	}
+	add(t, ^uint64(0))
+	return all, nil
+}
+
+// search is one under way.
+type search struct {
+	archive *Archive
+	query   Query
+	yield   func(Event, error) bool
+
+	prev  *Index
+	open  joint
+	clock time.Time // of the latest commit so far
+}
+
+// segment yields what a segment tells. more is false when no more is wanted.
+func (s *search) segment(ctx context.Context, ix *Index) (more bool, err error) {
+	var events []Event
+	if s.prev != nil && s.open.length > 0 && ix.Segment.Number == s.prev.Segment.Number+1 {
+		sum := &Summary{}
+		if _, err := s.open.next(sum, ix); err != nil {
+			s.open = joint{} // a damaged record; the index of the segment has what follows
+		}
+		events = append(events, sum.Events...)
+		events = append(events, sum.crossed...)
+	} else {
+		s.open = joint{}
+	}
+	first := s.clock
+	if first.IsZero() {
+		first = ix.Commits.First
+	}
+	if s.query.wants(EventCommit) && ix.Commits.Count > 0 && s.query.overlaps(ix.Commits.First, ix.Commits.Last) {
+		commits, err := s.archive.commits(ctx, ix.Segment)
+		if err != nil {
+			return false, err
+		}
+		events = append(events, commits...)
+	}
+	events = append(events, ix.Events...)
+	slices.SortStableFunc(events, func(a, b Event) int { return cmp.Compare(a.LSN, b.LSN) })
+	if ix.Commits.Last.After(s.clock) {
+		s.clock = ix.Commits.Last
+	}
+	if ix.tailAt != 0 {
+		s.open = joint{at: ix.tailAt, tli: ix.tailTLI, major: ix.Major}
+		if err := s.open.add(ix.Segment, ix.tail); err != nil {
+			s.open = joint{}
+		}
+	}
+	s.prev = ix
+	for _, e := range events {
+		in := s.query.overlaps(e.Time, e.Time)
+		if e.Time.IsZero() {
+			in = s.query.overlaps(first, s.clock)
+		}
+		if in && s.query.wants(e.Kind) && !s.yield(e, nil) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// commits reads the commits of a segment, but those whose records cross its ends.
+func (a *Archive) commits(ctx context.Context, s Segment) ([]Event, error) {
+	var all []Event
+	scan := newScanner(nil, func(r *Record) bool {
+		if e, ok := commitOf(r); ok {
+			all = append(all, e)
+		}
+		return true
+	})
+	if err := a.Read(ctx, s.Name(), scanning{scan}); err != nil {
+		return nil, notMissing(fmt.Errorf("wal: search: %w", err))
+	}
+	return all, nil
+}
+
+// scanning writes to a scanner. What cannot be read ends the records, and is told by the index.
+type scanning struct{ s *scanner }
+
+func (w scanning) Write(b []byte) (int, error) {
+	_ = w.s.write(b)
+	return len(b), nil
+}
