@@ -8,8 +8,9 @@
 // Package [github.com/pgcairn/pgcairn/crypto] encrypts with age. A host that backs up holds recipients only, and cannot
 // read what it wrote; identities stay where restores happen.
 //
-// Package [github.com/pgcairn/pgcairn/wal] archives segments (Archive.Push), brings them back (Archive.Fetch), tells
-// what is held (Archive.Coverage), and defines LSN, Timeline and Segment.
+// Package [github.com/pgcairn/pgcairn/wal] archives segments, by command (Archive.Push, PushReady) or by streaming
+// (Archive.Receive), brings them back (Archive.Fetch), tells what is held (Archive.Coverage), reads records (Records),
+// and knows from an index of them what the cluster did and when (Archive.Search). It defines LSN, Timeline and Segment.
 //
 // Package [github.com/pgcairn/pgcairn/backup] takes backups of a running cluster (Take), lists and loads them (List,
 // Load), and proves that the road works before it is needed (Check).
@@ -22,7 +23,7 @@
 // # The three flows
 //
 //	backup    Source -> files -> pages checked -> frames -> zstd -> age -> packs -> Store; the manifest last
-//	wal push  file -> name and header checked -> digest -> zstd -> age -> Store, exclusively
+//	wal push  file -> name and header checked -> digest, index of records -> zstd -> age -> Store, exclusively
 //	restore   backups and coverage -> Plan -> packs -> frames checked -> files; pg_control last
 //
 // # Rules that hold everywhere
