@@ -157,6 +157,8 @@ func TestReceiveKilled(t *testing.T) {
 				require.NoError(t, cmd.Start())
 				for range 3 {
 					time.Sleep(pause / 3)
+					c.Exec(t, "CREATE TABLE IF NOT EXISTS bulk (i int, text text)",
+						"INSERT INTO bulk SELECT i, md5(i::text) FROM generate_series(1, 8000) i")
 					switch round % 3 {
 					case 1:
 						p.cut()
@@ -175,6 +177,10 @@ func TestReceiveKilled(t *testing.T) {
 			}
 			load.Stop(t)
 			end := flushed(t, c)
+			killed, err := a.Coverage(t.Context())
+			require.NoError(t, err)
+			require.NotEmpty(t, killed.Timelines)
+			require.Positive(t, killed.Timelines[0].Segments, "no receiver lived long enough to archive a segment")
 			r := receive(t, a, p.dsn(), *soakOptions())
 			r.await(t, end)
 			r.stop(t)

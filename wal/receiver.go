@@ -66,7 +66,7 @@ func (r *receiver) session(ctx context.Context) error {
 		}
 		next, err := r.stream(ctx, c)
 		if isRemoved(err) {
-			err = r.removed(err)
+			err = r.removed(seg, err)
 		}
 		if err != nil {
 			return err
@@ -244,8 +244,7 @@ func (r *receiver) compare(b []byte) error {
 
 // removed decides what it means that the server does not have the segment any more. It may have been archived by other
 // hands and removed just now, so the archive is looked at again first.
-func (r *receiver) removed(err error) error {
-	seg := r.ship.cur.segment
+func (r *receiver) removed(seg Segment, err error) error {
 	again := r.missing != nil && *r.missing == seg
 	r.missing = &seg
 	r.ship.forget()

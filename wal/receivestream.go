@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -23,16 +24,14 @@ func (r *receiver) stream(ctx context.Context, c *pgconn.PgConn) (*pgwire.Next, 
 	r.received = r.from()
 	stream, err := pgwire.Start(ctx, c, r.options.Slot, uint32(cur.segment.Timeline), uint64(r.received))
 	if err != nil {
-		var refused *pgconn.PgError
-		if errors.As(err, &refused) {
-			r.ship.forget() // the archive is to be asked again where to go on, and maybe another server
-		}
+		r.reconsider(err)
 		return nil, fmt.Errorf("wal: %w", err)
 	}
 	r.archive.log.InfoContext(ctx, "WAL is received", "timeline", cur.segment.Timeline, "from", r.received)
 	s := newStreaming(ctx, r, stream)
 	defer s.close()
 	if err := s.run(); err != nil {
+		r.reconsider(err)
 		return nil, err
 	}
 	next, err := stream.Next(ctx)
@@ -40,6 +39,14 @@ func (r *receiver) stream(ctx context.Context, c *pgconn.PgConn) (*pgwire.Next, 
 		return nil, fmt.Errorf("wal: end of the stream: %w", err)
 	}
 	return next, nil
+}
+
+// reconsider has the archive asked again where to go on, where the server refuses to go on there: it may be another server.
+func (r *receiver) reconsider(err error) {
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && !strings.HasPrefix(refused.Code, "57") && r.ship.idle() { // 57: it shuts down
+		r.ship.forget()
+	}
 }
 
 // streaming is a stream under way. All but read is done by Receive's own goroutine.

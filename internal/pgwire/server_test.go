@@ -1,0 +1,89 @@
+package pgwire_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgcairn/pgcairn/internal/pgtest"
+	"github.com/pgcairn/pgcairn/internal/pgwire"
+)
+
+// TestServers speaks with a server of every major.
+func TestServers(t *testing.T) {
+	t.Parallel()
+	pgtest.Each(t, func(t *testing.T, major int) {
+		ctx := t.Context()
+		c := pgtest.New(t, &pgtest.Options{Major: major, SegmentSize: 1 << 20})
+		connect := func() *pgconn.PgConn {
+			conn, err := pgconn.Connect(ctx, c.DSN("postgres")+" replication=true")
+			require.NoError(t, err)
+			t.Cleanup(func() { conn.Close(ctx) })
+			return conn
+		}
+		conn := connect()
+		s, err := pgwire.Identify(ctx, conn)
+		require.NoError(t, err)
+		require.EqualValues(t, pgtest.Value[int64](t, c, "SELECT system_identifier FROM pg_control_system()"), s.ID)
+		require.EqualValues(t, 1, s.Timeline)
+		size, err := pgwire.SegmentSize(ctx, conn)
+		require.NoError(t, err)
+		require.EqualValues(t, 1<<20, size)
+		_, err = pgwire.TimelineHistory(ctx, conn, 2)
+		require.Error(t, err)
+
+		_, exists, err := pgwire.ReadSlot(ctx, conn, "one")
+		if major < 15 {
+			require.ErrorIs(t, err, errors.ErrUnsupported)
+		} else {
+			require.NoError(t, err)
+			require.False(t, exists)
+		}
+		created, err := pgwire.CreateSlot(ctx, conn, "one")
+		require.NoError(t, err)
+		require.True(t, created)
+		created, err = pgwire.CreateSlot(ctx, conn, "one")
+		require.NoError(t, err)
+		require.False(t, created)
+		if major >= 15 {
+			at, exists, err := pgwire.ReadSlot(ctx, conn, "one")
+			require.NoError(t, err)
+			require.True(t, exists)
+			require.NotZero(t, at)
+		}
+
+		// What is refused leaves the connection usable.
+		var refused *pgconn.PgError
+		_, err = pgwire.Start(ctx, conn, "another", 1, s.Position)
+		require.ErrorAs(t, err, &refused)
+		require.Equal(t, "42704", refused.Code)
+		from := s.Position &^ (1<<20 - 1)
+		stream, err := pgwire.Start(ctx, conn, "one", 1, from)
+		require.NoError(t, err)
+		for at := from; at < s.Position; {
+			m, err := stream.Receive()
+			require.NoError(t, err)
+			if m.Kind == pgwire.WAL {
+				require.Equal(t, at, m.Start)
+				at = m.End()
+			}
+		}
+		require.NoError(t, stream.Send(pgwire.Status{Write: from, Flush: from, Time: time.Now(), Reply: true}))
+		m, err := stream.Receive()
+		require.NoError(t, err)
+		require.Equal(t, pgwire.Keepalive, m.Kind, "an answer")
+		require.NoError(t, stream.Stop())
+		for m.Kind != pgwire.Done {
+			m, err = stream.Receive()
+			require.NoError(t, err)
+		}
+		// A position that the server has not come to it refuses within the stream.
+		stream, err = pgwire.Start(ctx, connect(), "", 1, s.Position+1<<30)
+		require.NoError(t, err)
+		_, err = stream.Receive()
+		require.ErrorAs(t, err, &refused)
+	})
+}
