@@ -4,9 +4,13 @@ import "slices"
 
 // gatherer gathers the changes that records make.
 type gatherer struct {
-	files map[File]*gathered
-	last  File // most records change the same file as the one before
-	cache *gathered
+	files  map[File]*gathered
+	recent [16]recent // by the low bits of the relfilenode: records come in runs that change a few files by turns
+}
+
+type recent struct {
+	file File
+	e    *gathered
 }
 
 // gathered is what was gathered of one file.
@@ -19,15 +23,16 @@ type gathered struct {
 func newGatherer() *gatherer { return &gatherer{files: map[File]*gathered{}} }
 
 func (g *gatherer) file(f File) *gathered {
-	if g.cache != nil && g.last == f {
-		return g.cache
+	r := &g.recent[(f.Number^uint32(f.Fork))%uint32(len(g.recent))]
+	if r.e != nil && r.file == f {
+		return r.e
 	}
 	e := g.files[f]
 	if e == nil {
 		e = &gathered{}
 		g.files[f] = e
 	}
-	g.last, g.cache = f, e
+	*r = recent{f, e}
 	return e
 }
 

@@ -184,6 +184,9 @@ func (x *indexer) finish() *Index {
 
 // appendEvents adds what a record tells.
 func appendEvents(all []Event, r *Record, payload any) []Event {
+	if payload == nil {
+		return all
+	}
 	e := eventOf(r)
 	switch p := payload.(type) {
 	case *Transaction:
