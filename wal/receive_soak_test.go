@@ -3,7 +3,6 @@ package wal_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net"
 	"os"
@@ -310,5 +309,5 @@ func TestReceiveBesides(t *testing.T) {
 	require.Greater(t, flushed(t, twin), end)
 	var conflict *wal.ConflictError
 	err := a.Receive(t.Context(), twin.DSN("postgres"), &wal.ReceiveOptions{FlushEvery: 10 * time.Millisecond})
-	require.True(t, errors.As(err, &conflict), "%v", err)
+	require.ErrorAs(t, err, &conflict)
 }

@@ -17,8 +17,14 @@ func startAt(c Coverage, h History, slot, flushed LSN, size uint32) Segment {
 	if !ok {
 		return at
 	}
-	for at.Start() < end.Start() && (c.Holds(at) || c.reaches(at.Timeline, h)) {
-		at = h.after(at)
+	for at.Start() < end.Start() {
+		next := h.after(at)
+		// The last segment of a timeline that was left is also the first of the next, which begins with a copy.
+		copied := next.Number == at.Number && c.Holds(next)
+		if !copied && !c.Holds(at) && !c.reaches(at.Timeline, h) {
+			break
+		}
+		at = next
 	}
 	if at.Start() < end.Start() {
 		return at

@@ -96,14 +96,7 @@ func (s *streaming) close() {
 	<-s.read
 	s.status.Stop()
 	s.silent.Stop()
-	if s.ship.under != nil { // and was not waited for
-		_ = <-s.ship.done // it was cancelled
-		s.ship.under = nil
-	}
-	if s.ship.cleaning {
-		<-s.ship.cleaned
-		s.ship.cleaning = false
-	}
+	s.ship.settle(s.ctx)
 }
 
 // readAll reads messages until the stream ends.

@@ -234,16 +234,21 @@ func (s *shipper) forget() {
 	}
 }
 
-// close waits for what is under way, whose context must have been cancelled, and releases everything.
-func (s *shipper) close() {
+// settle waits for what is under way, whose context must have been cancelled. What came to a good end counts.
+func (s *shipper) settle(ctx context.Context) {
 	if s.under != nil {
-		_ = <-s.done // it was cancelled
-		s.under = nil
+		if err := <-s.done; err != nil || s.finished(ctx, nil) != nil {
+			s.under = nil
+		}
 	}
 	if s.cleaning {
 		<-s.cleaned
 		s.cleaning = false
 	}
+}
+
+// close releases everything, when nothing is under way any more.
+func (s *shipper) close() {
 	s.timer.Stop()
 	s.retry.Stop()
 	for _, f := range s.full {
