@@ -98,8 +98,7 @@ func TestPiecesGoWhileTheyAreRead(t *testing.T) {
 			withPieces(t, s, nil, 70_000, 150_000)
 			calls, done := 0, false
 			sound := openArchive(t, s, nil)
-			var replace func()
-			replace = func() {
+			replace := func() {
 				if whole {
 					require.NoError(t, push(t, sound, segment(2).Name(), noisy(segment(2))))
 				} else {
