@@ -47,7 +47,7 @@ func (a *Archive) Push(ctx context.Context, path string) error {
 func (a *Archive) pushFile(ctx context.Context, f *walFile) (digest, error) {
 	if f.name.Kind == KindHistory || f.name.Kind == KindBackup {
 		// These do not tell which cluster they are of; the data directory they lie in does.
-		if c, _, err := pgfile.ReadControl(f.pgdata); err == nil {
+		if c, _, err := pgfile.ReadControl(f.pgdata); err == nil && f.pgdata != "" {
 			if err := a.Claim(ctx, f.name.String(), System{ID: c.SystemID, SegmentSize: c.WALSegmentSize}); err != nil {
 				return digest{}, err
 			}

@@ -136,6 +136,9 @@ func (a *Archive) pushNeighbours(ctx context.Context, pgdata string, asked *walF
 		a.log.WarnContext(ctx, "cannot tell what else is to be archived", "error", err)
 	}
 	a.marks.sweep(statusDir(pgdata))
+	if dir := aheadIn(a.state); dir != "" {
+		aheadDir{dir: dir, now: a.repo.Now}.sweep() // a standby that was promoted has left it
+	}
 	tried := make([]PushedFile, len(ready))
 	begun, err := beside(ctx, l, first, len(ready), func(ctx context.Context, i int) bool {
 		tried[i] = a.pushNeighbour(ctx, pgdata, ready[i])

@@ -376,7 +376,7 @@ func TestPushReadyAcknowledgesOnlyWhatIsThere(t *testing.T) {
 	} {
 		t.Run(how, func(t *testing.T) {
 			for n := 1; ; n++ {
-				state, p := t.TempDir(), backlog(t, 1, 5)
+				state, p := t.TempDir(), backlog(t, 1, 4)
 				mem := repotest.Mem(nil)
 				openArchive(t, mem, nil)
 				faulty := repotest.Faulty(mem, repotest.Fault{Nth: n, Do: effect})
@@ -387,7 +387,7 @@ func TestPushReadyAcknowledgesOnlyWhatIsThere(t *testing.T) {
 				got, err := a.PushAsked(t.Context(), p.path(segment(1).Name()), &wal.ReadyOptions{Jobs: 2})
 				if faulty.Struck() == 0 {
 					require.NoError(t, err)
-					require.Greater(t, n, 15)
+					require.Greater(t, n, 12)
 					return
 				}
 				require.Equal(t, got.Files[0].Err, err)
@@ -395,7 +395,7 @@ func TestPushReadyAcknowledgesOnlyWhatIsThere(t *testing.T) {
 
 				// And the next call goes on without help.
 				a = remembering(t, mem, state)
-				for number := range uint64(4) {
+				for number := range uint64(3) {
 					_, err := a.PushAsked(t.Context(), p.path(segment(number+1).Name()), nil)
 					require.NoError(t, err)
 					requireHeld(t, a, segment(number+1).Name(), content(segment(number+1)))

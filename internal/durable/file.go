@@ -19,7 +19,12 @@ var errBusy = errors.New("another process is writing it")
 // WriteFile writes a file beside path, syncs it, and renames it to path. When write fails, what was at path is left as it
 // was. Whatever happens afterwards, there is the one or the other, whole: that the new one outlives a loss of power takes
 // a [SyncDir] besides.
-func WriteFile(path string, perm fs.FileMode, write func(io.Writer) error) (err error) {
+func WriteFile(path string, perm fs.FileMode, write func(io.Writer) error) error {
+	return Fill(path, perm, func(f *os.File) error { return write(NewWriter(f)) })
+}
+
+// Fill is [WriteFile] for one who needs the file itself. It is empty at first, and stays open.
+func Fill(path string, perm fs.FileMode, fill func(*os.File) error) (err error) {
 	temp := path + tempSuffix
 	f, err := openLocked(temp, perm)
 	if err != nil {
@@ -35,7 +40,7 @@ func WriteFile(path string, perm fs.FileMode, write func(io.Writer) error) (err 
 	if err := f.Truncate(0); err != nil {
 		return err
 	}
-	if err := write(NewWriter(f)); err != nil {
+	if err := fill(f); err != nil {
 		return err
 	}
 	if err := f.Chmod(perm); err != nil {

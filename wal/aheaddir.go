@@ -1,0 +1,154 @@
+package wal
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pgcairn/pgcairn/internal/durable"
+)
+
+// aheadAge is how long a segment that was fetched ahead is kept: recovery that has not asked for it by then has ended.
+const aheadAge = time.Hour
+
+// aheadDir is a directory of segments that were fetched ahead, of one repository. A file is named as its segment and the
+// digest of its content, and gets that name only when it is whole and on disk; so it needs no note beside it, and
+// processes may share the directory without locks. The digest is compared once more before a file is used.
+type aheadDir struct {
+	dir   string
+	bytes int64 // that it may hold
+	now   func() time.Time
+}
+
+// aheadFile is a segment in an aheadDir.
+type aheadFile struct {
+	path    string
+	f       *os.File
+	segment Segment
+}
+
+// find opens a segment that is there and right. What is there and wrong is removed.
+func (d aheadDir) find(n Name) (*aheadFile, bool) {
+	entries, err := os.ReadDir(d.dir)
+	if err != nil {
+		return nil, false
+	}
+	for _, e := range entries {
+		sum, ok := strings.CutPrefix(e.Name(), n.String()+"-")
+		var want digest
+		if !ok || !parseDigest(sum, (*[32]byte)(&want)) {
+			continue
+		}
+		path := filepath.Join(d.dir, e.Name())
+		f, err := os.Open(path)
+		if err != nil {
+			continue // somebody has taken it
+		}
+		if seg, ok := rightSegment(n, f, want); ok {
+			return &aheadFile{path: path, f: f, segment: seg}, true
+		}
+		_ = f.Close()
+		_ = os.Remove(path)
+	}
+	return nil, false
+}
+
+// rightSegment returns which segment a file is, unless it is another than its name tells.
+func rightSegment(n Name, f *os.File, want digest) (Segment, bool) {
+	w, err := opened(n, f, "")
+	if err != nil {
+		return Segment{}, false
+	}
+	h, err := ReadHeader(whole(w.content))
+	if err != nil || h.check(n) != nil || w.content.Size() != int64(h.SegmentSize) {
+		return Segment{}, false
+	}
+	got, err := digestOf(w.content)
+	if err != nil || got != want {
+		return Segment{}, false
+	}
+	seg, err := n.Segment(h.SegmentSize)
+	return seg, err == nil
+}
+
+// has tells whether a segment is there, right or wrong.
+func (d aheadDir) has(n Name) bool {
+	entries, _ := os.ReadDir(d.dir) // what cannot be listed is not there
+	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
+		return strings.HasPrefix(e.Name(), n.String()+"-") && aheadName(e.Name())
+	})
+}
+
+// aheadName tells whether that is the name of a whole file.
+func aheadName(name string) bool {
+	_, sum, ok := strings.Cut(name, "-")
+	var d [32]byte
+	return ok && parseDigest(sum, &d)
+}
+
+// put brings a segment of size bytes here.
+func (d aheadDir) put(f *archived, size int64) error {
+	label := f.obj.Label()
+	if len(label) != len(digest{}) {
+		return errors.New("wal: no digest in its head")
+	}
+	if err := os.MkdirAll(d.dir, 0o700); err != nil {
+		return err
+	}
+	if !d.makeRoom(size) {
+		return fmt.Errorf("wal: there is no room in %s", d.dir)
+	}
+	path := filepath.Join(d.dir, f.name.String()+"-"+hex.EncodeToString(label))
+	return durable.WriteFile(path, 0o600, f.copyTo) // which compares the content with the label
+}
+
+// makeRoom removes what is old, and what is oldest until size bytes more may be there.
+func (d aheadDir) makeRoom(size int64) bool {
+	list := d.sweep()
+	slices.SortFunc(list, func(a, b fs.FileInfo) int { return a.ModTime().Compare(b.ModTime()) })
+	var held int64
+	for _, info := range list {
+		held += info.Size()
+	}
+	for _, info := range list {
+		if held+size <= d.bytes {
+			break
+		}
+		if os.Remove(filepath.Join(d.dir, info.Name())) == nil {
+			held -= info.Size()
+		}
+	}
+	return held+size <= d.bytes
+}
+
+// sweep removes what recovery has left behind, and returns what whole files there are.
+func (d aheadDir) sweep() (list []fs.FileInfo) {
+	entries, _ := os.ReadDir(d.dir) // what cannot be listed is not there
+	for _, e := range entries {
+		info, err := e.Info()
+		switch {
+		case err != nil:
+		case d.now().Sub(info.ModTime()) > aheadAge:
+			_ = os.Remove(filepath.Join(d.dir, e.Name()))
+		case aheadName(e.Name()):
+			list = append(list, info)
+		}
+	}
+	return list
+}
+
+// clear removes every whole file.
+func (d aheadDir) clear() {
+	for _, info := range d.sweep() {
+		_ = os.Remove(filepath.Join(d.dir, info.Name()))
+	}
+}
+
+// Close closes the file.
+func (f *aheadFile) Close() error { return f.f.Close() }

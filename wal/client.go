@@ -1,0 +1,98 @@
+package wal
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+
+	"github.com/pgcairn/pgcairn/internal/durable"
+)
+
+// Client archives and fetches through a program that runs [Serve]. It opens no repository and needs no key, so a process
+// for each segment costs next to nothing. Every call is a connection of its own; a Client may be used concurrently.
+type Client struct {
+	Socket string // path of the server's Unix socket
+}
+
+// Push is [Archive.Push] by way of the server: nil means durable. *[ConflictError], *[ForeignError], *[SegmentError] and
+// *[NameError] come through; whatever else the server answers is a *[ServerError]. When ctx ends, the server gives up
+// as well.
+func (c Client) Push(ctx context.Context, path string) error {
+	f, err := openFile(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = c.ask(ctx, request{Do: "push", Name: f.name.String()}, f.f)
+	return err
+}
+
+// Fetch is [Archive.Fetch] by way of the server: the file is written beside dst, by the server but with this process's
+// rights, synced and renamed. An error matches fs.ErrNotExist only when the archive itself has answered so, and never
+// because there is no server, no socket or no directory. Others are as with [Client.Push], and *[repo.CorruptError].
+func (c Client) Fetch(ctx context.Context, name, dst string) error {
+	if _, err := ParseName(name); err != nil {
+		return err
+	}
+	var refused error
+	err := durable.Fill(dst, 0o600, func(f *os.File) error {
+		size, err := c.ask(ctx, request{Do: "fetch", Name: name}, f)
+		if refused = err; err != nil {
+			return err
+		}
+		info, err := f.Stat()
+		if err == nil && info.Size() != size {
+			err = fmt.Errorf("%d bytes have come, want %d", info.Size(), size)
+		}
+		return err
+	})
+	if refused != nil {
+		return refused
+	}
+	if err != nil {
+		return notMissing(fmt.Errorf("wal: fetch %s: %w", name, err))
+	}
+	return nil
+}
+
+// ask makes a request, with an open file, and returns what was answered.
+func (c Client) ask(ctx context.Context, r request, f *os.File) (size int64, err error) {
+	fail := func(err error) (int64, error) {
+		if cause := ctx.Err(); cause != nil {
+			err = cause // which closed the connection
+		}
+		return 0, notMissing(fmt.Errorf("wal: %s %s by way of %s: %w", r.Do, r.Name, c.Socket, err))
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", c.Socket)
+	if err != nil {
+		return fail(err)
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	unix, ok := conn.(*net.UnixConn)
+	if !ok {
+		return fail(errors.ErrUnsupported)
+	}
+	r.Version = protocolVersion
+	line, err := json.Marshal(r)
+	if err != nil {
+		return fail(err)
+	}
+	if err := sendLine(unix, append(line, '\n'), f); err != nil {
+		return fail(err)
+	}
+	line, err = bufio.NewReaderSize(conn, maxLine).ReadSlice('\n')
+	if errors.Is(err, io.EOF) {
+		err = errors.New("the server went away before it had answered")
+	}
+	if err != nil {
+		return fail(err)
+	}
+	return parseAnswer(r.Do, line)
+}

@@ -1,0 +1,20 @@
+package wal
+
+// ParseAnswer parses what a server answers to a request to do something.
+func ParseAnswer(do string, line []byte) (int64, error) { return parseAnswer(do, line) }
+
+// AnswerTo is what a server does with a line, up to the work itself.
+func AnswerTo(line []byte) (do string, n Name, err error) {
+	r, n, err := parseRequest(line)
+	return r.Do, n, err
+}
+
+// Answered returns an error as it is after its way from a server to a client.
+func Answered(do string, err error) (size int64, line []byte, _ error) {
+	line = encodeAnswer(answerOf(do, 7, err))
+	size, err = parseAnswer(do, line)
+	return size, line, err
+}
+
+// ID is the id of the archive's repository.
+func (a *Archive) ID() string { return a.repo.ID() }
