@@ -1,7 +1,7 @@
 // Package wal archives PostgreSQL's write-ahead log (WAL) in a repository and brings it back.
 //
-// [Archive.Push] is what an archive_command calls, [Archive.Fetch] what a restore_command calls, and
-// [Archive.Coverage] tells what is held. Beside them stand the vocabulary of WAL: [LSN], [Timeline], [Segment], the
+// [Archive.Push] is what an archive_command calls, [Archive.Fetch] what a restore_command calls, [Archive.Receive] archives
+// by streaming, and [Archive.Coverage] tells what is held. Beside them stand the vocabulary of WAL: [LSN], [Timeline], [Segment], the
 // grammar of file names ([ParseName]), history files ([ParseHistory]) and the header of a segment ([ReadHeader]).
 //
 // A nil error of Push means that the segment is durable in the repository, and fs.ErrNotExist from Fetch means that

@@ -23,6 +23,7 @@ import (
 type walsender struct {
 	report func(flush wal.LSN) // is told of every status
 	refuse int                 // connections, before one is accepted
+	change int                 // flip a bit at this offset of segment 4, unless 0
 	mute   bool                // does not answer when asked whether it lives
 
 	mu       sync.Mutex
@@ -162,6 +163,9 @@ func (s *walsender) stream(conn net.Conn, at wal.LSN, stop <-chan struct{}) {
 			seg := wal.SegmentAt(1, at, wal.MinSegmentSize)
 			if seg != current {
 				current, content = seg, noisy(seg)
+				if seg.Number == 4 && s.change != 0 {
+					content[s.change] ^= 1
+				}
 			}
 			from := uint64(at - seg.Start())
 			n := min(uint64(end-at), uint64(seg.Size)-from, 128<<10)
