@@ -34,8 +34,10 @@ func TestHostLost(t *testing.T) {
 	}{
 		{name: "asynchronous", major: 17, options: wal.ReceiveOptions{FlushEvery: flushEvery}},
 		{name: "asynchronous, encrypted", major: 14, encrypted: true, options: wal.ReceiveOptions{FlushEvery: flushEvery}},
-		{name: "synchronous", major: 18, conf: map[string]string{"synchronous_standby_names": "cairn"},
-			options: wal.ReceiveOptions{FlushEvery: -1, ApplicationName: "cairn"}},
+		{
+			name: "synchronous", major: 18, conf: map[string]string{"synchronous_standby_names": "cairn"},
+			options: wal.ReceiveOptions{FlushEvery: -1, ApplicationName: "cairn"},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

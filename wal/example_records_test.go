@@ -170,6 +170,7 @@ func archiveOfDrops(ctx context.Context) (*wal.Archive, error) {
 	if err != nil {
 		return nil, err
 	}
-	content := append(front, make([]byte, int(header.SegmentSize)-len(front))...)
+	content := make([]byte, header.SegmentSize)
+	copy(content, front)
 	return a, a.PushContent(ctx, name, bytes.NewReader(content), int64(len(content)))
 }
