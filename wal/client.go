@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"github.com/pgcairn/pgcairn/internal/durable"
+	"github.com/pgcairn/pgcairn/internal/objerr"
 )
 
 // Client archives and fetches through a program that runs [Serve]. It opens no repository and needs no key, so a process
@@ -62,11 +63,9 @@ func (c Client) Fetch(ctx context.Context, name, dst string) error {
 
 // ask makes a request, with an open file, and returns what was answered.
 func (c Client) ask(ctx context.Context, r request, f *os.File) (size int64, err error) {
+	// That there is no socket must not look like the archive's answer.
 	fail := func(err error) (int64, error) {
-		if cause := ctx.Err(); cause != nil {
-			err = cause // which closed the connection
-		}
-		return 0, notMissing(fmt.Errorf("wal: %s %s by way of %s: %w", r.Do, r.Name, c.Socket, err))
+		return 0, objerr.Failed(ctx, "wal: "+r.Do, r.Name+" by way of "+c.Socket, err)
 	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", c.Socket)

@@ -33,6 +33,7 @@ type walCommand struct {
 	Fetch   walFetchCommand   `cmd:"" help:"Bring a segment back: restore_command = 'pgcairn wal fetch %f %p'."`
 	List    walListCommand    `cmd:"" help:"List segments per timeline, with gaps."`
 	Receive walReceiveCommand `cmd:"" help:"Archive by streaming replication, until a signal."`
+	Serve   walServeCommand   `cmd:"" help:"Serve wal push and wal fetch of other processes, which have PGCAIRN_SOCKET, until a signal."`
 	Search  walSearchCommand  `cmd:"" help:"Find commits, drops, truncations and restore points."`
 }
 

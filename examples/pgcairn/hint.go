@@ -21,6 +21,7 @@ var hints = []struct {
 	matches func(error) bool
 	hint    string
 }{
+	{as[*timeoutError], "nothing was acknowledged: is the repository slow or out of reach? PostgreSQL tries again; --timeout allows more time"},
 	{is(context.DeadlineExceeded), "is the repository, or the server, slow or out of reach? try again"},
 
 	{is(repo.ErrNoRepository), "check --repo, and that its file system is mounted; a new repository is made by: pgcairn init"},
@@ -40,6 +41,7 @@ var hints = []struct {
 	{as[*wal.SegmentError], "is the file whole, and from the pg_wal of this cluster? archive_command should pass %p"},
 	{as[*wal.RemovedError], "use --slot from now on; to go on after the gap, give --allow-gap and take a backup"},
 	{isSlotMissing, "give --create-slot, or the name of a physical slot that exists"},
+	{as[*socketError], "is the program that serves PGCAIRN_SOCKET running, as a user that shares the socket?"},
 	{as[*wal.NameError], "use: archive_command = 'pgcairn wal push %p' and restore_command = 'pgcairn wal fetch %f %p'"},
 
 	{is(backup.ErrStandby), "point --dsn or PGHOST and PGPORT to the primary"},

@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -54,10 +56,15 @@ func run(args []string) (code int) {
 	return exits.code(report(os.Stderr, err))
 }
 
-// forOneSegment saves a command that lives as long as one segment takes the collection of its garbage.
+// forOneSegment saves a command that lives as long as one segment takes the collection of its garbage. Who lives longer,
+// having a backlog to clear, gets it back.
 func forOneSegment() {
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(64 << 20) // from where on it is collected after all
+	time.AfterFunc(time.Second, func() {
+		debug.SetGCPercent(100)
+		debug.SetMemoryLimit(math.MaxInt64)
+	})
 }
 
 // newParser makes the parser of the command line. Every flag has an environment variable.

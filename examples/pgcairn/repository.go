@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io/fs"
 	"os"
@@ -52,7 +54,17 @@ func (a *app) archive(ctx context.Context) (*wal.Archive, error) {
 	if err != nil {
 		return nil, err
 	}
-	return wal.NewArchive(r, &wal.Options{Logger: a.logger()})
+	o := &wal.Options{Logger: a.logger()}
+	if dir := r.StateDir(); dir != "" {
+		// A copy of the repository has the same id, and what is remembered of one is not true of the other.
+		where, err := parseLocation(a.common.Repo)
+		if err != nil {
+			return nil, err
+		}
+		sum := sha256.Sum256([]byte(where.String()))
+		o.StateDir = filepath.Join(dir, "wal-"+hex.EncodeToString(sum[:8]))
+	}
+	return wal.NewArchive(r, o)
 }
 
 // stateDir is where this host keeps its state. An archive_command may run without HOME.

@@ -51,6 +51,11 @@ func TestWrongUsage(t *testing.T) {
 		{"timeline", []string{"plan", "--timeline", "newest"}, "", "--timeline"},
 		{"timeline zero", []string{"plan", "--timeline", "0"}, "", "--timeline"},
 		{"forced backup", []string{"plan", "--backup", "x"}, "", "not the ID of a backup"},
+		{"timeout that is none", []string{"wal", "push", "x", "--timeout", "soon"}, "", "--timeout"},
+		{"negative timeout", []string{"wal", "push", "x", "--timeout=-1s"}, "", "--timeout"},
+		{"negative jobs of push", []string{"wal", "push", "x", "--jobs=-1"}, "", "--jobs"},
+		{"serve without a socket", []string{"wal", "serve"}, "", "<path>"},
+		{"serve with a negative prefetch", []string{"wal", "serve", "x", "--prefetch=-1"}, "", "--prefetch"},
 		{"restore without a directory", []string{"restore"}, "", "<dir>"},
 		{"restore by magic", []string{"restore", "x", "--wal", "magic"}, "", "--wal"},
 	} {

@@ -4,27 +4,59 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"time"
+
+	"github.com/pgcairn/pgcairn/wal"
 )
 
-// walFetchCommand brings a segment back.
+// walFetchCommand brings a segment back and, on request, the next ones to this host.
 type walFetchCommand struct {
-	Name string `arg:"" help:"Segment, or other file of the archive: %f."`
-	Dest string `arg:"" help:"Where to put it: %p."`
+	Socket   string        `placeholder:"PATH" help:"Go by way of the program that serves this Unix socket; nothing else is opened here."`
+	Timeout  time.Duration `default:"0s" placeholder:"D" help:"Give up after so long. Default: never."`
+	Prefetch int           `placeholder:"N" help:"Bring the next segments as well, to the state directory, where the next calls find them."`
+	Name     string        `arg:"" help:"Segment, or other file of the archive: %f."`
+	Dest     string        `arg:"" help:"Where to put it: %p."`
 }
 
 // Run runs the command. Only what the archive itself has answered is a missingError.
 func (c *walFetchCommand) Run(ctx context.Context, a *app) error {
 	forOneSegment()
+	if c.Prefetch < 0 || c.Timeout < 0 {
+		return usage("--prefetch and --timeout cannot be negative")
+	}
+	err := within(ctx, c.Timeout, func(ctx context.Context) error { return c.fetch(ctx, a) })
+	var missing *missingError
+	if err != nil && !errors.As(err, &missing) {
+		return err
+	}
+	if err != nil {
+		return missing
+	}
+	return a.print(map[string]string{"name": c.Name, "destination": c.Dest}, nil)
+}
+
+func (c *walFetchCommand) fetch(ctx context.Context, a *app) error {
+	if c.Socket != "" {
+		return answered(reach(c.Socket, wal.Client{Socket: c.Socket}.Fetch(ctx, c.Name, c.Dest)))
+	}
 	archive, err := a.archive(ctx)
 	if err != nil {
 		return err
 	}
-	err = archive.Fetch(ctx, c.Name, c.Dest)
-	if errors.Is(err, fs.ErrNotExist) {
-		return &missingError{err}
+	if c.Prefetch == 0 {
+		return answered(archive.Fetch(ctx, c.Name, c.Dest))
 	}
+	ahead, err := archive.Prefetch(&wal.PrefetchOptions{Segments: c.Prefetch, Jobs: min(c.Prefetch, 8), Batch: true})
 	if err != nil {
 		return err
 	}
-	return a.print(map[string]string{"name": c.Name, "destination": c.Dest}, nil)
+	return errors.Join(answered(ahead.Fetch(ctx, c.Name, c.Dest)), ahead.Close())
+}
+
+// answered makes the archive's own answer that it does not hold a file a missingError.
+func answered(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return &missingError{err}
+	}
+	return err
 }
