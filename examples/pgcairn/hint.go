@@ -21,7 +21,7 @@ var hints = []struct {
 	matches func(error) bool
 	hint    string
 }{
-	{as[*timeoutError], "nothing was acknowledged: is the repository slow or out of reach? PostgreSQL tries again; --timeout allows more time"},
+	{as[*timeoutError], "is the repository slow or out of reach? nothing was acknowledged; --timeout allows more time"},
 	{is(context.DeadlineExceeded), "is the repository, or the server, slow or out of reach? try again"},
 
 	{is(repo.ErrNoRepository), "check --repo, and that its file system is mounted; a new repository is made by: pgcairn init"},

@@ -24,7 +24,7 @@ import (
 func TestHints(t *testing.T) {
 	seen := map[string]error{}
 	for _, err := range []error{
-		context.DeadlineExceeded,
+		context.DeadlineExceeded, &timeoutError{err: context.DeadlineExceeded}, &socketError{err: syscall.ECONNREFUSED},
 		repo.ErrNoRepository, repo.ErrEncrypted, repo.ErrNotEncrypted, repo.ErrUnsafeStore, repo.ErrLeaseLost,
 		&repo.FormatError{}, &repo.LeaseError{}, &repo.HardLinkError{Err: syscall.EPERM}, &repo.CorruptError{Err: errors.New("x")},
 		crypto.ErrNoRecipients, &crypto.IdentityError{},
