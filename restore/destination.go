@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/pgcairn/pgcairn/backup"
 	"github.com/pgcairn/pgcairn/internal/durable"
@@ -48,6 +49,7 @@ type destination struct {
 	spaces   map[string]*os.Root // of tablespaces, by OID
 	locks    []*os.File          // on the directories
 	mark     mark
+	sized    []atomic.Bool // by file of the manifest: it has its full size
 }
 
 // openDestination makes sure that the directories exist and can be used.
@@ -56,7 +58,7 @@ func openDestination(dir string, m *backup.Manifest, mapping map[string]string) 
 	if err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
-	d := &destination{path: dir, manifest: m, spaces: map[string]*os.Root{}}
+	d := &destination{path: dir, manifest: m, spaces: map[string]*os.Root{}, sized: make([]atomic.Bool, len(m.FileList))}
 	d.mark = mark{Backup: m.ID, Control: sha256.Sum256(m.Control)}
 	if d.mark.Tablespaces, err = mapTablespaces(dir, m, mapping); err != nil {
 		return nil, err
@@ -138,7 +140,7 @@ func list(root *os.Root) ([]string, error) {
 	return names, nil
 }
 
-// begin marks the directory, clears what an earlier restore has left, and makes all directories and empty files.
+// begin marks the directory, clears what an earlier restore has left, and makes all directories.
 func (d *destination) begin() error {
 	text, err := json.Marshal(d.mark)
 	if err != nil {
@@ -168,11 +170,6 @@ func (d *destination) begin() error {
 	}
 	for oid, location := range d.mark.Tablespaces {
 		if err := d.root.Symlink(location, "pg_tblspc/"+oid); err != nil {
-			return fmt.Errorf("restore: %w", err)
-		}
-	}
-	for _, f := range d.manifest.FileList {
-		if err := d.allocate(f); err != nil {
 			return fmt.Errorf("restore: %w", err)
 		}
 	}
@@ -236,21 +233,48 @@ func (d *destination) mkdir(p string) error {
 	return root.MkdirAll(name, 0o700)
 }
 
-// allocate makes a file of its full size; what is not written stays zero and takes no space.
-func (d *destination) allocate(f backup.File) error {
-	root, name := d.locate(f.Path)
-	file, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+// openFile opens a file of the manifest, by its index. The first time it is made, of its full size; what is not written
+// stays zero and takes no space.
+func (d *destination) openFile(file int) (*os.File, error) {
+	entry := d.manifest.FileList[file]
+	root, name := d.locate(entry.Path)
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
 		// Its directory was made after the directories were listed.
 		if err := root.MkdirAll(path.Dir(name), 0o700); err != nil {
-			return err
+			return nil, fmt.Errorf("restore: %w", err)
 		}
-		file, err = root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		f, err = root.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o600)
+	}
+	if err == nil && !d.sized[file].Swap(true) {
+		if err = f.Truncate(entry.Size); err != nil {
+			_ = f.Close()
+		}
 	}
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("restore: %w", err)
 	}
-	return errors.Join(file.Truncate(f.Size), file.Close())
+	return f, nil
+}
+
+// makeEmpty makes the files that no pack has bytes of.
+func (d *destination) makeEmpty(ctx context.Context) error {
+	for i, f := range d.manifest.FileList {
+		if f.Data > 0 {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		f, err := d.openFile(i)
+		if err == nil {
+			err = f.Close()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // create writes a new file.

@@ -165,7 +165,8 @@ func (r *run) fetch(ctx context.Context) error {
 func (r *run) fetchAll(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(r.options.Jobs)
-	for i := range r.manifest.PackList {
+	g.Go(func() error { return r.dest.makeEmpty(gctx) })
+	for _, i := range apart(len(r.manifest.PackList), r.options.Jobs) {
 		if gctx.Err() != nil {
 			break
 		}
@@ -181,6 +182,20 @@ func (r *run) fetchAll(ctx context.Context) error {
 		return err
 	}
 	return ctx.Err()
+}
+
+// apart orders the numbers below n so that, taken by as many jobs, those that are under way are far apart: packs that
+// follow each other have pieces of the same file, and the kernel lets one write to a file at a time.
+func apart(n, jobs int) []int {
+	jobs = max(1, min(jobs, n))
+	stride := (n + jobs - 1) / jobs
+	order := make([]int, 0, n)
+	for i := range stride {
+		for at := i; at < n; at += stride {
+			order = append(order, at)
+		}
+	}
+	return order
 }
 
 // pack reads a pack and writes its pieces where they belong.

@@ -24,10 +24,9 @@ func (w *fileWriter) write(file int, b []byte, off int64) error {
 		if err := w.close(); err != nil {
 			return err
 		}
-		root, name := w.d.locate(w.d.manifest.FileList[file].Path)
-		f, err := root.OpenFile(name, os.O_WRONLY, 0)
+		f, err := w.d.openFile(file)
 		if err != nil {
-			return fmt.Errorf("restore: %w", err)
+			return err
 		}
 		w.file, w.open = file, f
 	}
