@@ -22,15 +22,17 @@ import (
 const (
 	notesMagic  = "note"
 	notesEnd    = sumSize + 4 + len(notesMagic)
-	maxNotes    = 16 << 20  // bytes, before compression
 	notesChunk  = 256 << 10 // bytes that are asked for at first
-	maxNoteSize = 2 * maxNotes
+	maxNoteSize = 2 * MaxNotes
 )
+
+// MaxNotes bounds the notes of an object, in bytes before compression.
+const MaxNotes = 16 << 20
 
 // appendNotes encodes notes.
 func appendNotes(enc *zstd.Encoder, key string, notes []byte) ([]byte, error) {
-	if len(notes) > maxNotes {
-		return nil, fmt.Errorf("repo: %d bytes of notes, at most %d are allowed", len(notes), maxNotes)
+	if len(notes) > MaxNotes {
+		return nil, fmt.Errorf("repo: %d bytes of notes, at most %d are allowed", len(notes), MaxNotes)
 	}
 	if len(notes) == 0 {
 		return nil, nil
@@ -139,8 +141,8 @@ func (r *Repo) decodeNotes(frames []byte) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if notes = append(notes, raw...); len(notes) > maxNotes {
-			return nil, fmt.Errorf("more than %d bytes", maxNotes)
+		if notes = append(notes, raw...); len(notes) > MaxNotes {
+			return nil, fmt.Errorf("more than %d bytes", MaxNotes)
 		}
 	}
 }

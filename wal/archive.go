@@ -20,7 +20,8 @@ type Options struct {
 	SystemID uint64
 
 	// StateDir is a directory of this host, made when needed and readable by its owner only, where the archive remembers
-	// what it has pushed ahead (see [Archive.PushReady]) and keeps what it has fetched ahead (see [Archive.Prefetch]).
+	// what it has pushed ahead (see [Archive.PushReady]), keeps what it has fetched ahead (see [Archive.Prefetch]), and
+	// gathers the indexes of segments, so that those of 256 can be read at once later.
 	// The default is the repository's own, [repo.Repo.StateDir]; without one, nothing is remembered. It is trusted. A
 	// copy of a repository has the same id: a host that uses both gives each its own StateDir.
 	StateDir string
@@ -37,6 +38,9 @@ type Archive struct {
 
 	state string // directory or empty
 	marks marks  // of what was pushed ahead
+
+	rolling sync.Mutex
+	kept    keptIndexes // of what was pushed
 
 	mu     sync.Mutex
 	system *System // once known
@@ -58,6 +62,7 @@ func NewArchive(r *repo.Repo, o *Options) (*Archive, error) {
 		a.state = r.StateDir()
 	}
 	a.marks = marksIn(a.state, r.ID())
+	a.kept = keptIndexesIn(a.state)
 	return a, nil
 }
 

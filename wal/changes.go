@@ -2,7 +2,7 @@ package wal
 
 import "slices"
 
-// gatherer gathers the changes that records make.
+// gatherer gathers the changes that records make. The zero value is ready.
 type gatherer struct {
 	files  map[File]*gathered
 	recent [16]recent // by the low bits of the relfilenode: records come in runs that change a few files by turns
@@ -20,8 +20,6 @@ type gathered struct {
 	tidy   int      // how many of them are ascending and different
 }
 
-func newGatherer() *gatherer { return &gatherer{files: map[File]*gathered{}} }
-
 func (g *gatherer) file(f File) *gathered {
 	r := &g.recent[(f.Number^uint32(f.Fork))%uint32(len(g.recent))]
 	if r.e != nil && r.file == f {
@@ -29,6 +27,9 @@ func (g *gatherer) file(f File) *gathered {
 	}
 	e := g.files[f]
 	if e == nil {
+		if g.files == nil {
+			g.files = map[File]*gathered{}
+		}
 		e = &gathered{}
 		g.files[f] = e
 	}

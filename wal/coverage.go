@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"time"
 )
 
 // Coverage is what an archive holds.
@@ -29,6 +30,10 @@ type TimelineCoverage struct {
 // Range is a run of segments of one timeline; both ends are in it.
 type Range struct {
 	First, Last Segment
+
+	// FirstCommit and LastCommit are when transactions committed, once [Archive.Times] has filled them in; zero when none
+	// did.
+	FirstCommit, LastCommit time.Time
 }
 
 // Gaps returns the runs of segments that are missing between those held.

@@ -116,8 +116,9 @@ func TestCoverageAsJSON(t *testing.T) {
 	b, err := json.Marshal(c)
 	require.NoError(t, err)
 	require.JSONEq(t, `{"system_id":"7500000000000000042","timelines":[
-		{"timeline":2,"first":"000000020000000000000100","last":"000000020000000000000100","segments":1,"bytes":7,"gaps":[]},
-		{"timeline":4,"first":null,"last":null,"segments":0,"bytes":0,"gaps":[]}]}`, string(b))
+		{"timeline":2,"first":"000000020000000000000100","last":"000000020000000000000100","segments":1,"bytes":7,"gaps":[],
+			"ranges":[{"timeline":2,"from":"000000020000000000000100","to":"000000020000000000000100"}]},
+		{"timeline":4,"first":null,"last":null,"segments":0,"bytes":0,"gaps":[],"ranges":[]}]}`, string(b))
 	b, err = json.Marshal(wal.Coverage{})
 	require.NoError(t, err)
 	require.JSONEq(t, `{"system_id":"0","timelines":[]}`, string(b))

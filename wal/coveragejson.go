@@ -1,14 +1,19 @@
 package wal
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"time"
+)
 
-// MarshalJSON implements json.Marshaler: the timeline, and the names of both ends.
+// MarshalJSON implements json.Marshaler: the timeline, the names of both ends, and the times that are known.
 func (r Range) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
-		Timeline Timeline `json:"timeline"`
-		From     string   `json:"from"`
-		To       string   `json:"to"` // in the range
-	}{r.First.Timeline, r.First.Name(), r.Last.Name()})
+		Timeline    Timeline  `json:"timeline"`
+		From        string    `json:"from"`
+		To          string    `json:"to"` // in the range
+		FirstCommit time.Time `json:"first_commit,omitzero"`
+		LastCommit  time.Time `json:"last_commit,omitzero"`
+	}{r.First.Timeline, r.First.Name(), r.Last.Name(), r.FirstCommit, r.LastCommit})
 }
 
 // MarshalJSON implements json.Marshaler. The first and the last segment are null where only a history is held.
@@ -24,9 +29,10 @@ func (t TimelineCoverage) MarshalJSON() ([]byte, error) {
 		Last     *string  `json:"last"`
 		Segments int      `json:"segments"`
 		Bytes    int64    `json:"bytes"`
+		Ranges   []Range  `json:"ranges"`
 		Gaps     []Range  `json:"gaps"`
 		Partial  *Partial `json:"partial,omitempty"`
-	}{t.Timeline, first, last, t.Segments, t.Bytes, append([]Range{}, t.Gaps()...), t.Partial})
+	}{t.Timeline, first, last, t.Segments, t.Bytes, append([]Range{}, t.Ranges...), append([]Range{}, t.Gaps()...), t.Partial})
 }
 
 // MarshalJSON implements json.Marshaler. The system identifier is "0" when nothing was pushed yet.

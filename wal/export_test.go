@@ -2,6 +2,7 @@ package wal
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"hash/crc32"
 )
@@ -11,6 +12,39 @@ func ParseKey(s System, key string) (Name, error) { return s.parseKey(key) }
 
 // Key is the key of a file in the archive of a cluster.
 func Key(s System, n Name) string { return s.key(n) }
+
+// RollUpKey is the key of the roll-up that has the index of a segment.
+func RollUpKey(sys System, s Segment) string { return sys.rollUpKey(groupOf(s)) }
+
+// Indexes reads the indexes of segments.
+func (a *Archive) Indexes(ctx context.Context, segments []Segment, changes bool) ([]*Index, error) {
+	var all []*Index
+	for ix, err := range a.indexes(ctx, segments, changes) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, ix)
+	}
+	return all, nil
+}
+
+// EncodeRollUp encodes the roll-up of indexes.
+func EncodeRollUp(indexes ...*Index) ([]byte, error) {
+	var w bytes.Buffer
+	err := encodeRollUp(&w, len(indexes), func(i int) (front, changes []byte, err error) {
+		b, err := indexes[i].MarshalBinary()
+		if err != nil {
+			return nil, nil, err
+		}
+		return splitIndex(b)
+	})
+	return w.Bytes(), err
+}
+
+// DecodeRollUp decodes the roll-up of the group of a segment.
+func DecodeRollUp(b []byte, s Segment, changes bool) (map[uint64]*Index, error) {
+	return decodeRollUp(bytes.NewReader(b), groupOf(s), changes)
+}
 
 // ParseRecord parses a whole record, whose length and checksum it makes right first.
 func ParseRecord(b []byte, major int) (*Record, error) {
@@ -45,7 +79,7 @@ func EmptyRecord(prev LSN) []byte {
 // Replay tells what the records of content that begin from one position on and before another do.
 func Replay(content []byte, from, to LSN) (*Summary, error) {
 	sum := &Summary{From: from, To: to}
-	g := newGatherer()
+	var told account
 	for r, err := range Records(bytes.NewReader(content), nil) {
 		if err != nil {
 			return nil, err
@@ -53,16 +87,10 @@ func Replay(content []byte, from, to LSN) (*Summary, error) {
 		if r.LSN < from || r.LSN >= to {
 			continue
 		}
-		p, err := r.Payload()
-		if err != nil {
+		if err := told.record(r); err != nil {
 			return nil, err
 		}
-		sum.Events = appendEvents(sum.Events, r, p)
-		if t, ok := p.(*Transaction); ok && t.Outcome == Committed {
-			sum.Commits.add(t.Time)
-		}
-		g.record(r, p)
 	}
-	sum.Blocks.replay(g.changes())
+	sum.add(&told)
 	return sum, nil
 }

@@ -232,3 +232,35 @@ func FuzzIndex(f *testing.F) {
 		}
 	})
 }
+
+func FuzzRollUp(f *testing.F) {
+	for name, b := range seeds(f, "records", "pg*") {
+		h, err := wal.ReadHeader(bytes.NewReader(b))
+		if err != nil {
+			f.Fatal(name, err)
+		}
+		s := wal.SegmentAt(h.Timeline, h.Start, h.SegmentSize)
+		ix, err := wal.IndexSegment(s, bytes.NewReader(b))
+		if err != nil {
+			f.Fatal(name, err)
+		}
+		encoded, err := wal.EncodeRollUp(ix)
+		if err != nil {
+			f.Fatal(name, err)
+		}
+		f.Add(encoded, uint32(s.Timeline), s.Number)
+	}
+	f.Fuzz(func(t *testing.T, b []byte, timeline uint32, number uint64) {
+		s := wal.Segment{Timeline: wal.Timeline(timeline), Number: number % (1 << 40), Size: wal.MinSegmentSize}
+		fronts, err := wal.DecodeRollUp(b, s, false)
+		whole, failed := wal.DecodeRollUp(b, s, true)
+		if err != nil && failed == nil {
+			t.Fatal(err)
+		}
+		for n, ix := range whole {
+			if ix.Segment.Number != n || fronts[n].Segment != ix.Segment {
+				t.Fatal(ix.Segment)
+			}
+		}
+	})
+}

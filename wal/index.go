@@ -124,14 +124,14 @@ func IndexSegment(s Segment, r io.Reader) (*Index, error) {
 type indexer struct {
 	ix      *Index
 	scan    *scanner
-	gather  *gatherer
+	told    account
 	failure error
 }
 
 func newIndexer(s Segment) *indexer {
-	x := &indexer{ix: &Index{Segment: s}, gather: newGatherer()}
+	x := &indexer{ix: &Index{Segment: s}}
 	x.scan = newScanner(nil, func(r *Record) bool {
-		x.failure = x.record(r)
+		x.failure = x.told.record(r)
 		return x.failure == nil
 	})
 	x.scan.front = &x.ix.head
@@ -144,24 +144,11 @@ func (x *indexer) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (x *indexer) record(r *Record) error {
-	p, err := r.Payload()
-	if err != nil {
-		return err
-	}
-	x.ix.Events = appendEvents(x.ix.Events, r, p)
-	if t, ok := p.(*Transaction); ok && t.Outcome == Committed {
-		x.ix.Commits.add(t.Time)
-	}
-	x.gather.record(r, p)
-	return nil
-}
-
 // finish returns the index.
 func (x *indexer) finish() *Index {
 	ix, s := x.ix, x.scan
 	ix.Major, ix.overwrites = s.major, s.overwrites
-	ix.changes = x.gather.changes()
+	ix.Commits, ix.Events, ix.changes = x.told.commits, x.told.events, x.told.gatherer.changes()
 	ix.End = s.lsn
 	if s.missing > 0 {
 		ix.tail.add(s.record)
@@ -180,6 +167,27 @@ func (x *indexer) finish() *Index {
 		}
 	}
 	return ix
+}
+
+// account is what records tell, one after the other. The zero value is ready.
+type account struct {
+	commits Commits
+	events  []Event
+	gatherer
+}
+
+// record adds what a record tells. It fails when the record cannot be decoded.
+func (a *account) record(r *Record) error {
+	p, err := r.Payload()
+	if err != nil {
+		return err
+	}
+	a.events = appendEvents(a.events, r, p)
+	if t, ok := p.(*Transaction); ok && t.Outcome == Committed {
+		a.commits.add(t.Time)
+	}
+	a.gatherer.record(r, p)
+	return nil
 }
 
 // appendEvents adds what a record tells.

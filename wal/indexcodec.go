@@ -73,6 +73,34 @@ func (ix *Index) MarshalBinary() ([]byte, error) {
 // UnmarshalBinary implements encoding.BinaryUnmarshaler. What it is given need not be an index.
 func (ix *Index) UnmarshalBinary(b []byte) error {
 	d := decoder{b: b}
+	d.front(ix)
+	ix.changes = d.changes()
+	if err := d.done(); err != nil {
+		return fmt.Errorf("wal: index: %w", err)
+	}
+	return nil
+}
+
+// splitIndex cuts an encoded index before the changes.
+func splitIndex(b []byte) (front, changes []byte, err error) {
+	d := decoder{b: b}
+	for range 3 { // JSON, head, tail
+		_ = d.bytes()
+	}
+	n := len(b) - len(d.b)
+	return b[:n], b[n:], d.err
+}
+
+// done is called where the encoding ends.
+func (d *decoder) done() error {
+	if d.err == nil && len(d.b) > 0 {
+		d.err = errors.New("more than an index")
+	}
+	return d.err
+}
+
+// front decodes all but the changes.
+func (d *decoder) front(ix *Index) {
 	text, head, tail := d.bytes(), d.bytes(), d.bytes()
 	var m indexMeta
 	if d.err == nil {
@@ -85,20 +113,15 @@ func (ix *Index) UnmarshalBinary(b []byte) error {
 	if d.err == nil {
 		s, d.err = ParseSegment(m.Segment, m.Size)
 	}
-	c := d.changes()
-	if d.err == nil && len(d.b) > 0 {
-		d.err = errors.New("more than an index")
-	}
 	if d.err != nil {
-		return fmt.Errorf("wal: index: %w", d.err)
+		return
 	}
 	*ix = Index{
-		Segment: s, Major: m.Major, End: m.End, Damage: m.Damage, overwrites: m.Overwrites, Events: m.Events, changes: c,
+		Segment: s, Major: m.Major, End: m.End, Damage: m.Damage, overwrites: m.Overwrites, Events: m.Events,
 		Commits: Commits{Count: m.Commits, First: required(m.First), Last: required(m.Last)},
 		head:    edge{bytes: head, length: max(m.Head, len(head)), end: m.HeadEnd},
 		tail:    edge{bytes: tail, length: max(m.Tail, len(tail))}, tailAt: m.TailAt, tailTLI: m.TailTLI,
 	}
-	return nil
 }
 
 // append encodes changes: the number of files and, of each in order, tablespace, database, number, fork, number of

@@ -9,24 +9,15 @@ import (
 	"github.com/pgcairn/pgcairn/repo"
 )
 
-// maxIndex bounds the index of a segment, in bytes before compression. It is what an object can have of notes.
-const maxIndex = 16 << 20
-
 // notes returns the encoded index of what was written to it.
 func (x *indexer) notes() ([]byte, error) {
 	ix := x.finish()
 	b, err := ix.MarshalBinary()
-	if err == nil && len(b) > maxIndex {
+	if err == nil && len(b) > repo.MaxNotes {
 		ix = &Index{Segment: ix.Segment, Major: ix.Major, End: ix.Segment.Start(), Damage: "the index is too large to be kept"}
 		b, err = ix.MarshalBinary()
 	}
 	return b, err
-}
-
-// on is the segment that a name is of, which has been checked to be one of the cluster's.
-func (n Name) on(sys System) Segment {
-	s, _ := n.Segment(sys.SegmentSize)
-	return s
 }
 
 // Index reads the index of an archived segment, in two or three requests. The error matches fs.ErrNotExist only when the

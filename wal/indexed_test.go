@@ -101,7 +101,8 @@ func TestForgedIndexes(t *testing.T) {
 	}
 }
 
-// Two hundred real segments, pushed by several processes at once: their indexes tell together what all records tell.
+// Hundreds of real segments, pushed by several processes at once: their indexes tell together what all records tell,
+// and a group of them is rolled up.
 func TestIndexesOfManyProcesses(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, &pgtest.Options{Major: pgtest.Newest(), SegmentSize: wal.MinSegmentSize, Conf: map[string]string{
@@ -109,14 +110,14 @@ func TestIndexesOfManyProcesses(t *testing.T) {
 	}})
 	mix(t, c)
 	c.Exec(t, "CREATE TABLE big (id int PRIMARY KEY, a text)",
-		"INSERT INTO big SELECT i, repeat(md5(i::text), 10) FROM generate_series(1, 420000) i", "DELETE FROM big WHERE id > 390000", "VACUUM big",
+		"INSERT INTO big SELECT i, repeat(md5(i::text), 10) FROM generate_series(1, 700000) i", "DELETE FROM big WHERE id > 660000", "VACUUM big",
 		"SELECT pg_switch_wal()")
 	content := liveWAL(t, c)
 	n := len(content) >> 20
-	require.GreaterOrEqual(t, n, 200)
 	h, err := wal.ReadHeader(bytes.NewReader(content))
 	require.NoError(t, err)
 	first := uint64(h.Start) >> 20
+	require.Greater(t, first+uint64(n), uint64(256+64), "less than a group and what may come late")
 
 	a, do := openDir(t, "plain")
 	for i := range n {
@@ -138,14 +139,24 @@ func TestIndexesOfManyProcesses(t *testing.T) {
 		p.rest(t)
 		require.NoError(t, p.cmd.Wait())
 	}
+	var segments []wal.Segment
 	var all []*wal.Index
 	for i := range n {
-		ix, err := a.Index(t.Context(), segment(first+uint64(i)))
+		s := segment(first + uint64(i))
+		ix, err := a.Index(t.Context(), s)
 		require.NoError(t, err)
-		all = append(all, ix)
+		segments, all = append(segments, s), append(all, ix)
 	}
 	got, err := wal.Summarize(all...)
 	require.NoError(t, err)
+	store, err := repo.OpenDir(do.Repo, nil)
+	require.NoError(t, err)
+	require.NotEmpty(t, objects(t, store, "indexes/"))
+	rolled, err := a.Indexes(t.Context(), segments, true)
+	require.NoError(t, err)
+	for i, ix := range rolled {
+		require.Equal(t, all[i], ix, "%s", segments[i])
+	}
 	want, err := wal.Replay(content, got.From, got.To)
 	require.NoError(t, err)
 	requireSameSummary(t, want, got)

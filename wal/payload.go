@@ -11,6 +11,9 @@ const infoMask = 0xF0
 
 func (r *Record) kind() uint8 { return r.Info & infoMask }
 
+// isSwitch tells whether the rest of the segment is unused.
+func (r *Record) isSwitch() bool { return r.Resource == ResourceXLOG && r.kind() == xlogSwitch }
+
 // Payload decodes what the record says, for those that tell what a cluster did: it returns a *[Transaction],
 // *[Checkpoint], *[CheckpointRedo], *[RestorePoint], *[Switch], *[EndOfRecovery], *[ParameterChange], *[NextOID],
 // *[RelationCreate], *[RelationTruncate], *[DatabaseCreate] or *[DatabaseDrop], whose memory is the caller's; nil for

@@ -79,10 +79,22 @@ func (a *Archive) put(ctx context.Context, n Name, f *io.SectionReader) (digest,
 	o := &repo.PutOptions{Label: label}
 	h := xxh3.New128()
 	seen := io.Writer(h)
+	durable := func() {}
 	if n.Kind == KindSegment || n.Kind == KindPartial {
-		x := newIndexer(n.on(sys))
-		o.Notes = x.notes
+		s, err := n.Segment(sys.SegmentSize)
+		if err != nil {
+			return digest{}, err // admitted, so never
+		}
+		x := newIndexer(s)
+		var index []byte
+		o.Notes = func() (_ []byte, err error) {
+			index, err = x.notes()
+			return index, err
+		}
 		seen = io.MultiWriter(h, x)
+		if n.Kind == KindSegment {
+			durable = func() { a.keepIndex(ctx, sys, s, index) }
+		}
 	}
 	_, err = a.repo.Put(ctx, key, o, func(w io.Writer) error {
 		if _, err := io.Copy(w, io.TeeReader(whole(f), seen)); err != nil {
@@ -103,9 +115,10 @@ func (a *Archive) put(ctx context.Context, n Name, f *io.SectionReader) (digest,
 		return digest{}, fmt.Errorf("wal: push %s: %w", n, err)
 	}
 	if taken {
-		err = a.compare(ctx, key, n, d)
+		return d, a.compare(ctx, key, n, d)
 	}
-	return d, err
+	durable()
+	return d, nil
 }
 
 // compare tells whether the archive holds the same content under key.

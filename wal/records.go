@@ -273,7 +273,7 @@ func (s *scanner) found(at LSN, tli Timeline, b []byte, end LSN) error {
 		return s.fail(at, "it follows a record at %s, but the one before it is at %s", r.Prev, s.prev)
 	}
 	s.prev = at
-	if r.Resource == ResourceXLOG && r.kind() == xlogSwitch {
+	if r.isSwitch() {
 		size := LSN(s.first.SegmentSize)
 		s.skip = (end + size - 1) / size * size
 		r.End = s.skip

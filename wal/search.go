@@ -7,8 +7,6 @@ import (
 	"iter"
 	"slices"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // Query is what [Archive.Search] looks for. The zero value looks for everything.
@@ -33,11 +31,9 @@ func (q Query) overlaps(first, last time.Time) bool {
 	return (q.From.IsZero() || !last.Before(q.From)) && (q.To.IsZero() || !first.After(q.To))
 }
 
-// searchAhead is how many indexes are asked for at once.
-const searchAhead = 8
-
 // Search yields what a cluster did, in the order of the WAL. After an error it yields nothing more. Where segments are
-// missing or damaged it goes on behind them, and what they tell is not there: [Coverage] names the gaps.
+// missing or damaged it goes on behind them, and what they tell is not there: [Coverage] names the gaps, and the damage
+// is logged. The pieces of an unfinished segment (see [Archive.Receive]) are not searched.
 func (a *Archive) Search(ctx context.Context, q Query) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		cov, err := a.Coverage(ctx)
@@ -51,38 +47,20 @@ func (a *Archive) Search(ctx context.Context, q Query) iter.Seq2[Event, error] {
 			return
 		}
 		s := &search{archive: a, query: q, yield: yield}
-		for part := range slices.Chunk(path, searchAhead) {
-			indexes, err := a.indexes(ctx, part)
+		for ix, err := range a.indexes(ctx, path, false) {
+			more := false
+			if err == nil {
+				more, err = s.segment(ctx, ix)
+			}
 			if err != nil {
-				yield(Event{}, err)
+				yield(Event{}, fmt.Errorf("wal: search: %w", err))
 				return
 			}
-			for _, ix := range indexes {
-				if more, err := s.segment(ctx, ix); err != nil {
-					yield(Event{}, err)
-					return
-				} else if !more {
-					return
-				}
+			if !more {
+				return
 			}
 		}
 	}
-}
-
-// indexes reads the indexes of segments, beside each other.
-func (a *Archive) indexes(ctx context.Context, segments []Segment) ([]*Index, error) {
-	all := make([]*Index, len(segments))
-	g, ctx := errgroup.WithContext(ctx)
-	for i, s := range segments {
-		g.Go(func() (err error) {
-			all[i], err = a.Index(ctx, s)
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, notMissing(fmt.Errorf("wal: search: %w", err)) // they were listed a moment ago
-	}
-	return all, nil
 }
 
 // path returns the segments held on the way to a timeline, the newest when it is 0.
@@ -139,7 +117,9 @@ func (s *search) segment(ctx context.Context, ix *Index) (more bool, err error) 
 	if s.prev != nil && s.open.length > 0 && ix.Segment.Number == s.prev.Segment.Number+1 {
 		sum := &Summary{}
 		if _, err := s.open.next(sum, ix); err != nil {
-			s.open = joint{} // a damaged record; the index of the segment has what follows
+			// The index of the segment has what follows.
+			s.archive.log.WarnContext(ctx, "cannot search a record that crosses into a segment", "segment", ix.Segment.String(), "error", err)
+			s.open = joint{}
 		}
 		events = append(events, sum.Events...)
 		events = append(events, sum.crossed...)
@@ -163,10 +143,14 @@ func (s *search) segment(ctx context.Context, ix *Index) (more bool, err error) 
 		s.clock = ix.Commits.Last
 	}
 	if ix.tailAt != 0 {
-		s.open = joint{at: ix.tailAt, tli: ix.tailTLI, major: ix.Major}
-		if err := s.open.add(ix.Segment, ix.tail); err != nil {
+		if s.open, err = ix.unfinished(); err != nil {
+			s.archive.log.WarnContext(ctx, "cannot search a record", "segment", ix.Segment.String(), "error", err)
 			s.open = joint{}
 		}
+	}
+	if ix.Damage != "" {
+		s.archive.log.WarnContext(ctx, "the records of a segment are searched up to where it is damaged",
+			"segment", ix.Segment.String(), "at", ix.End.String(), "damage", ix.Damage)
 	}
 	s.prev = ix
 	for _, e := range events {
@@ -191,7 +175,7 @@ func (a *Archive) commits(ctx context.Context, s Segment) ([]Event, error) {
 		return true
 	})
 	if err := a.Read(ctx, s.Name(), scanning{scan}); err != nil {
-		return nil, notMissing(fmt.Errorf("wal: search: %w", err))
+		return nil, notMissing(err)
 	}
 	return all, nil
 }

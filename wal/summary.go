@@ -55,8 +55,8 @@ func Summarize(indexes ...*Index) (*Summary, error) {
 		s.Blocks.replay(ix.changes)
 		s.To = ix.End
 		if ix.tailAt != 0 {
-			open = joint{at: ix.tailAt, tli: ix.tailTLI, major: ix.Major}
-			if err := open.add(ix.Segment, ix.tail); err != nil {
+			var err error
+			if open, err = ix.unfinished(); err != nil {
 				return nil, err
 			}
 		}
@@ -65,6 +65,12 @@ func Summarize(indexes ...*Index) (*Summary, error) {
 		}
 	}
 	return s, nil
+}
+
+func (s *Summary) add(a *account) {
+	s.Commits.merge(a.commits)
+	s.Events = append(s.Events, a.events...)
+	s.Blocks.replay(a.changes())
 }
 
 // begin is where the first record begins in a segment, or could.
@@ -85,6 +91,12 @@ type joint struct {
 	major  int
 	bytes  []byte
 	length int // of what there is of it; 0 when there is no such record
+}
+
+// unfinished is the record that begins in the segment and goes on behind it.
+func (ix *Index) unfinished() (joint, error) {
+	j := joint{at: ix.tailAt, tli: ix.tailTLI, major: ix.Major}
+	return j, j.add(ix.Segment, ix.tail)
 }
 
 func (j *joint) add(s Segment, e edge) error {
@@ -118,21 +130,14 @@ func (j *joint) next(s *Summary, ix *Index) (switched bool, err error) {
 	if err := r.parse(j.bytes, nil); err != nil {
 		return fail(err.Error())
 	}
-	p, err := r.Payload()
-	if err != nil {
+	var told account
+	if err := told.record(&r); err != nil {
 		return fail(errors.Unwrap(err).Error())
 	}
 	*j = joint{}
-	_, switched = p.(*Switch)
-	s.Events = appendEvents(s.Events, &r, p)
-	if t, ok := p.(*Transaction); ok && t.Outcome == Committed {
-		s.Commits.add(t.Time)
-		if e, ok := commitOf(&r); ok {
-			s.crossed = append(s.crossed, e)
-		}
+	s.add(&told)
+	if e, ok := commitOf(&r); ok {
+		s.crossed = append(s.crossed, e)
 	}
-	g := newGatherer()
-	g.record(&r, p)
-	s.Blocks.replay(g.changes())
-	return switched, nil
+	return r.isSwitch(), nil
 }

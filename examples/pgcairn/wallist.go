@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
+
+	"github.com/pgcairn/pgcairn/crypto"
 )
 
 // walListCommand lists what the archive holds.
@@ -19,11 +23,22 @@ func (c *walListCommand) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	return a.print(held, func(w *strings.Builder) {
+	// Without an identity a host knows what is there, and not of when it is. Damage does not keep the list from being
+	// printed.
+	listed := archive.Times(ctx, &held)
+	var unreadable *crypto.IdentityError
+	if errors.As(listed, &unreadable) {
+		listed = nil
+	}
+	err = a.print(held, func(w *strings.Builder) {
 		for _, t := range held.Timelines {
 			fmt.Fprintf(w, "timeline %d: %d segments, %s\n", t.Timeline, t.Segments, size(t.Bytes))
 			for _, r := range t.Ranges {
-				fmt.Fprintf(w, "  %s to %s\n", r.First, r.Last)
+				fmt.Fprintf(w, "  %s to %s", r.First, r.Last)
+				if !r.FirstCommit.IsZero() {
+					fmt.Fprintf(w, ", commits from %s to %s", r.FirstCommit.Format(time.RFC3339), r.LastCommit.Format(time.RFC3339))
+				}
+				fmt.Fprintln(w)
 			}
 			if p := t.Partial; p != nil {
 				fmt.Fprintf(w, "  %s up to %s\n", p.Segment, p.End)
@@ -33,4 +48,8 @@ func (c *walListCommand) Run(ctx context.Context, a *app) error {
 			}
 		}
 	})
+	if listed != nil {
+		return listed
+	}
+	return err
 }

@@ -56,6 +56,17 @@ func TestWALSearch(t *testing.T) {
 	require.NotEmpty(t, search("--from", at.Format(time.RFC3339Nano), "--to", at.Format(time.RFC3339Nano), "--kind", "drop", "--kind", "commit"))
 	require.Contains(t, h.reader().ok(t, "wal", "search"), "before it all")
 
+	// The list tells of when the WAL is to whoever can read it.
+	ranges := func(as *host) map[string]any {
+		timeline := as.json(t, "wal", "list")["timelines"].([]any)[0].(map[string]any)
+		return timeline["ranges"].([]any)[0].(map[string]any)
+	}
+	first, err := time.Parse(time.RFC3339Nano, ranges(h.reader())["first_commit"].(string))
+	require.NoError(t, err)
+	require.False(t, first.After(at))
+	require.NotContains(t, ranges(h.writer()), "first_commit")
+	require.Contains(t, h.reader().ok(t, "wal", "list"), "commits from "+first.Format("2006-01-02T15:04"))
+
 	h.reader().run(t, "wal", "search", "--kind", "checkpoint").requireFailure(t, 2, "--kind", "")
 	h.reader().run(t, "wal", "search", "--from", "yesterday").requireFailure(t, 2, "yesterday", "")
 	h.writer().run(t, "wal", "search").requireFailure(t, 1, h.recipient, "PGCAIRN_IDENTITY")
