@@ -46,6 +46,19 @@ type Content interface {
 	io.Closer
 }
 
+// RangeReader is a Content that reads several ranges at a time, for one that is far away.
+type RangeReader interface {
+	// ReadRanges reads ranges, which ascend and do not overlap, one behind the other into p, which has room for all. It
+	// returns how many bytes it has read of each: fewer than asked for where the file ends.
+	ReadRanges(p []byte, ranges []Range) ([]int, error)
+}
+
+// Range is a part of a file.
+type Range struct {
+	Offset int64
+	Length int
+}
+
 // Entry is a directory or a file of a cluster.
 type Entry struct {
 	Path string // slash-separated, below the data directory
