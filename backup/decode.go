@@ -43,7 +43,7 @@ func decodeHead(r *bufio.Reader, id ID) (*Summary, error) {
 		return nil, err
 	}
 	s := &h.Summary
-	if h.Manifest != manifestVersion || s.ID != id || s.Timeline == 0 || s.StopLSN < s.StartLSN || s.StartLSN == 0 ||
+	if h.Manifest < 1 || s.ID != id || s.Timeline == 0 || s.StopLSN < s.StartLSN || s.StartLSN == 0 ||
 		!wal.ValidSegmentSize(s.WALSegmentSize) {
 		return nil, &repo.CorruptError{Key: key, Err: errors.New("malformed summary")}
 	}

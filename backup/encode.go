@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/pgcairn/pgcairn/repo"
 )
@@ -20,8 +21,20 @@ type manifestHead struct {
 	Summary
 }
 
-// manifestVersion is the layout described in repo/FORMAT.md.
-const manifestVersion = 1
+// manifestVersion is the newest layout described in repo/FORMAT.md. The first has no frames that are needed in part.
+const manifestVersion = 2
+
+// version is that of the oldest layout that can tell what the manifest does.
+func (m *Manifest) version() int {
+	for i := range m.PackList {
+		for _, pieces := range m.PackList[i].Pieces {
+			if len(pieces) == 0 || slices.ContainsFunc(pieces, func(p Piece) bool { return p.File == NoFile }) {
+				return 2
+			}
+		}
+	}
+	return 1
+}
 
 // manifestLine is each further line; one member is set.
 type manifestLine struct {
@@ -66,7 +79,7 @@ func (m *Manifest) store(ctx context.Context, r *repo.Repo) error {
 }
 
 func (m *Manifest) encode(w io.Writer, key string) error {
-	head, err := repo.SealRecord(key, manifestHead{Manifest: manifestVersion, Summary: m.Summary})
+	head, err := repo.SealRecord(key, manifestHead{Manifest: m.version(), Summary: m.Summary})
 	if err != nil {
 		return err
 	}

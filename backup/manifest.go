@@ -9,12 +9,27 @@ import (
 	"github.com/pgcairn/pgcairn/wal"
 )
 
-// Type is how much of the cluster a backup has read.
+// Type is how much of the cluster a backup has stored. Whatever the type, its manifest tells where every byte is: what
+// has not changed, in packs of backups before it.
 type Type string
 
-// The types of backups.
+// The types of backups. Auto is a wish only: it becomes Incremental, or Full.
 const (
-	Full Type = "full"
+	Full         Type = "full"
+	Differential Type = "differential" // what has changed since the newest full one
+	Incremental  Type = "incremental"  // what has changed since the newest of any type
+	Auto         Type = "auto"
+)
+
+// Method is how it was found out what has changed in relations. Everything else is always compared.
+type Method string
+
+// The methods, in the order in which a backup tries them.
+const (
+	ByIndex   Method = "wal-index"   // the indexes of the archived WAL
+	BySummary Method = "wal-summary" // the server's own WAL summaries
+	ByLSN     Method = "page-lsn"    // reading all pages, and looking at the LSN in each
+	ByCompare Method = "compare"     // reading all pages, and comparing them by their frames' hashes
 )
 
 // Summary is the head of a manifest: what a catalogue shows, and a planner needs to know.
@@ -22,7 +37,9 @@ type Summary struct {
 	ID        ID           `json:"id"`
 	Kind      string       `json:"kind"` // "base"
 	Type      Type         `json:"type"`
-	Parent    ID           `json:"parent,omitempty"`
+	Parent    ID           `json:"parent,omitempty"` // that it stores the difference to
+	Method    Method       `json:"method,omitempty"` // by which that was found
+	Reason    string       `json:"reason,omitempty"` // why the type or the method is not the one wished for
 	SystemID  uint64       `json:"system_id,string"`
 	PGVersion int          `json:"pg_version"` // server_version_num: 150004 is 15.4
 	Timeline  wal.Timeline `json:"timeline"`
@@ -82,21 +99,30 @@ type File struct {
 	Data int64  `json:"data"` // bytes that pieces cover
 }
 
-// PackPieces is a pack and what its frames hold.
+// PackPieces is a pack, of this backup or of one before it, and what its frames hold.
 type PackPieces struct {
 	repo.Pack
 	Pieces [][]Piece // of each frame, in the order of its raw bytes
 }
 
-// Piece says that the next Length raw bytes of a frame belong to a file at Offset.
+// Needs tells whether anything of a frame is needed.
+func (p *PackPieces) Needs(frame int) bool { return len(p.Pieces[frame]) > 0 }
+
+// Piece says that the next Length raw bytes of a frame belong to a file at Offset. A frame without pieces is not needed.
 type Piece struct {
-	File   int // index in the manifest's FileList
+	File   int // index in the manifest's FileList, or NoFile
 	Offset int64
 	Length int
 }
 
-// MarshalJSON writes [file, offset, length].
+// NoFile is the File of pieces that are of an earlier backup only: they have changed since, or their file is gone.
+const NoFile = -1
+
+// MarshalJSON writes [file, offset, length], or [length] for those of no file.
 func (p Piece) MarshalJSON() ([]byte, error) {
+	if p.File == NoFile {
+		return fmt.Appendf(nil, "[%d]", p.Length), nil
+	}
 	return fmt.Appendf(nil, "[%d,%d,%d]", p.File, p.Offset, p.Length), nil
 }
 
@@ -105,6 +131,10 @@ func (p *Piece) UnmarshalJSON(b []byte) error {
 	var n []int64
 	if err := json.Unmarshal(b, &n); err != nil {
 		return err
+	}
+	if len(n) == 1 && n[0] > 0 && n[0] <= repo.FrameSize {
+		*p = Piece{File: NoFile, Length: int(n[0])}
+		return nil
 	}
 	if len(n) != 3 || n[0] < 0 || n[0] > 1<<31 || n[2] < 0 || n[2] > repo.FrameSize {
 		return fmt.Errorf("malformed piece %s", b)

@@ -166,6 +166,10 @@ func (m *Manifest) checkPieces() error {
 		for i, pieces := range p.Pieces {
 			raw := 0
 			for _, c := range pieces {
+				if c.File == NoFile {
+					raw += c.Length
+					continue
+				}
 				if c.File >= len(m.FileList) {
 					return fmt.Errorf("a piece of file %d, there are %d", c.File, len(m.FileList))
 				}
@@ -182,7 +186,7 @@ func (m *Manifest) checkPieces() error {
 					spans[c.File] = append(s, span{c.Offset, c.Offset + int64(c.Length)})
 				}
 			}
-			if raw != p.Frames[i].Raw {
+			if raw != p.Frames[i].Raw && len(pieces) > 0 {
 				return fmt.Errorf("pack %q, frame %d: %d bytes of pieces, want %d", p.Key, i, raw, p.Frames[i].Raw)
 			}
 		}

@@ -152,6 +152,12 @@ func (p Pack) Check() error {
 // right when f sees them and valid until it returns. Several packs may be read beside each other. A missing pack is an
 // error matching fs.ErrNotExist; bytes that are not what was written are a *[CorruptError].
 func (r *Repo) ReadPack(ctx context.Context, p Pack, f func(i int, raw []byte) error) error {
+	return r.ReadFrames(ctx, p, func(int) bool { return true }, f)
+}
+
+// ReadFrames is [Repo.ReadPack] for the frames that want tells. The others are read and checked as bytes of the pack,
+// and not decompressed.
+func (r *Repo) ReadFrames(ctx context.Context, p Pack, want func(i int) bool, f func(i int, raw []byte) error) error {
 	if err := p.Check(); err != nil {
 		return corrupt(p.Key, "%w", err)
 	}
@@ -165,6 +171,9 @@ func (r *Repo) ReadPack(ctx context.Context, p Pack, f func(i int, raw []byte) e
 		stored = grow(stored, frame.Stored)
 		if _, err := io.ReadFull(u.sum, stored); err != nil {
 			return u.fail(unexpected(err))
+		}
+		if !want(i) {
+			continue
 		}
 		if raw, err = r.decode(frame, stored, raw); err != nil {
 			return corrupt(p.Key, "frame %d: %w", i, err)

@@ -202,11 +202,15 @@ func apart(n, jobs int) []int {
 func (r *run) pack(ctx context.Context, p *backup.PackPieces) error {
 	w := r.dest.writer()
 	defer func() { _ = w.close() }() // once more does nothing
-	err := r.repo.ReadPack(ctx, p.Pack, func(i int, raw []byte) error {
+	err := r.repo.ReadFrames(ctx, p.Pack, p.Needs, func(i int, raw []byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		for _, piece := range p.Pieces[i] {
+			if piece.File == backup.NoFile {
+				raw = raw[piece.Length:]
+				continue
+			}
 			if err := w.write(piece.File, raw[:piece.Length], piece.Offset); err != nil {
 				return err
 			}

@@ -41,6 +41,16 @@ func (b *Blocks) Files() iter.Seq[File] {
 	return slices.Values(slices.SortedFunc(maps.Keys(b.files), compareFiles))
 }
 
+// Mark adds a block that is changed after everything that was added before.
+func (b *Blocks) Mark(f File, block uint32) { b.file(f).changed[block>>6] |= 1 << (block & 63) }
+
+// Cut adds that a file is cut off to limit blocks, or made anew with so many, after everything that was added before.
+func (b *Blocks) Cut(f File, limit uint32) {
+	if e := b.file(f); limit < e.limit {
+		e.cut(limit)
+	}
+}
+
 // Limit returns the shortest length in blocks that a file had: it was created with it, or cut off there. From there on
 // its blocks are new, whether they are among those changed or not. ok is false when it only grew. Of a visibility map
 // that was cut off it is right for pages of 8 KiB only; in a cluster with others, take 0.

@@ -91,6 +91,6 @@ func Replay(content []byte, from, to LSN) (*Summary, error) {
 			return nil, err
 		}
 	}
-	sum.add(&told)
+	sum.account(&told)
 	return sum, nil
 }

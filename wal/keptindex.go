@@ -12,8 +12,8 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// keptIndexes are the indexes of segments that this host has archived, until they are rolled up: a host that cannot read
-// the repository could not ask for them again. An index is a file, indexes/<group>/<segment> in the state directory,
+// keptIndexes are the indexes of segments that this host has archived of late: to roll them up, and for a host that cannot
+// read the repository to know what its own backups need. An index is a file, indexes/<group>/<segment> in the state directory,
 // which begins with a sum of its name and content. It is written without syncing: what a crash leaves of one has not
 // that sum, and is not used.
 //
@@ -110,6 +110,18 @@ func (k keptIndexes) groups(size uint32) []group {
 	}
 	slices.SortStableFunc(all, func(g, h group) int { return added[g].Compare(added[h]) })
 	return all
+}
+
+// rolledMark is a file in a group that says that it was rolled up.
+const rolledMark = "rolled"
+
+func (k keptIndexes) rolled(g group) bool {
+	_, err := os.Stat(filepath.Join(k.group(g), rolledMark))
+	return err == nil
+}
+
+func (k keptIndexes) markRolled(g group) error {
+	return os.WriteFile(filepath.Join(k.group(g), rolledMark), nil, 0o600)
 }
 
 // drop forgets a group.

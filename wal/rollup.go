@@ -25,7 +25,7 @@ const rollUpVersion = 1
 
 const (
 	maxFronts   = 64 << 20 // bytes of the fronts in a roll-up
-	keptGroups  = 16       // of which indexes are kept at most
+	keptGroups  = 16       // of which indexes are kept: those of 64 GiB of WAL
 	fewSegments = 8        // whose indexes are as well read one by one
 )
 
@@ -43,16 +43,20 @@ func (a *Archive) keepIndex(ctx context.Context, sys System, s Segment, encoded 
 	}
 	groups := a.kept.groups(s.Size)
 	for i, g := range groups {
+		old := len(groups)-i > keptGroups
 		past := s.Number >= g.end()+groupLen(s.Size)/4 // whatever was pushed ahead of its turn has come
-		if !past && len(groups)-i <= keptGroups && (g != groupOf(s) || uint64(len(a.kept.segments(g))) < groupLen(s.Size)) {
-			continue
+		if !a.kept.rolled(g) && (old || past || g == groupOf(s) && uint64(len(a.kept.segments(g))) == groupLen(s.Size)) {
+			err := a.rollUp(ctx, sys, g)
+			if err == nil || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) { // or somebody else has just done it
+				err = a.kept.markRolled(g)
+			}
+			if err != nil {
+				a.log.WarnContext(ctx, "cannot roll up the indexes of segments", "group", g.name(), "error", err)
+			}
 		}
-		err := a.rollUp(ctx, sys, g)
-		if err == nil || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) { // or somebody else has just done it
+		if old {
 			a.kept.drop(g)
-			continue
 		}
-		a.log.WarnContext(ctx, "cannot roll up the indexes of segments", "group", g.name(), "error", err)
 	}
 }
 

@@ -32,42 +32,60 @@ func (e *IndexError) Error() string {
 // that begins before the first segment or ends behind the last, nothing is in the summary. An index that ends early,
 // unless it is the last, is an *[IndexError].
 func Summarize(indexes ...*Index) (*Summary, error) {
-	s := &Summary{}
-	var open joint
-	for i, ix := range indexes {
-		if i == 0 {
-			s.From = ix.begin()
-		} else if prev := indexes[i-1].Segment; ix.Segment != prev.Next() {
-			return nil, fmt.Errorf("wal: summarize: %s does not follow %s", ix.Segment, prev)
-		}
-		switched := false
-		if open.length > 0 {
-			var err error
-			if switched, err = open.next(s, ix); err != nil {
-				return nil, err
-			}
-		}
-		if ix.Damage != "" && i < len(indexes)-1 && (!switched || ix.End != ix.head.end) {
-			return nil, &IndexError{Segment: ix.Segment, At: ix.End, Reason: ix.Damage}
-		}
-		s.Commits.merge(ix.Commits)
-		s.Events = append(s.Events, ix.Events...)
-		s.Blocks.replay(ix.changes)
-		s.To = ix.End
-		if ix.tailAt != 0 {
-			var err error
-			if open, err = ix.unfinished(); err != nil {
-				return nil, err
-			}
-		}
-		if open.length > 0 {
-			s.To = open.at
+	sum := &summing{}
+	for _, ix := range indexes {
+		if err := sum.add(ix); err != nil {
+			return nil, err
 		}
 	}
-	return s, nil
+	return &sum.Summary, nil
 }
 
-func (s *Summary) add(a *account) {
+// summing is a summary that segments are added to, one after the other.
+type summing struct {
+	Summary
+	last  Segment
+	open  joint       // the record that crosses into the next
+	early *IndexError // the last index ends early
+}
+
+func (s *summing) add(ix *Index) error {
+	switch {
+	case s.last == Segment{}:
+		s.From = ix.begin()
+	case s.early != nil:
+		return s.early
+	case ix.Segment != s.last.Next():
+		return fmt.Errorf("wal: summarize: %s does not follow %s", ix.Segment, s.last)
+	}
+	s.last = ix.Segment
+	switched := false
+	if s.open.length > 0 {
+		var err error
+		if switched, err = s.open.next(&s.Summary, ix); err != nil {
+			return err
+		}
+	}
+	if ix.Damage != "" && (!switched || ix.End != ix.head.end) {
+		s.early = &IndexError{Segment: ix.Segment, At: ix.End, Reason: ix.Damage}
+	}
+	s.Commits.merge(ix.Commits)
+	s.Events = append(s.Events, ix.Events...)
+	s.Blocks.replay(ix.changes)
+	s.To = ix.End
+	if ix.tailAt != 0 {
+		var err error
+		if s.open, err = ix.unfinished(); err != nil {
+			return err
+		}
+	}
+	if s.open.length > 0 {
+		s.To = s.open.at
+	}
+	return nil
+}
+
+func (s *Summary) account(a *account) {
 	s.Commits.merge(a.commits)
 	s.Events = append(s.Events, a.events...)
 	s.Blocks.replay(a.changes())
@@ -135,7 +153,7 @@ func (j *joint) next(s *Summary, ix *Index) (switched bool, err error) {
 		return fail(errors.Unwrap(err).Error())
 	}
 	*j = joint{}
-	s.add(&told)
+	s.account(&told)
 	if e, ok := commitOf(&r); ok {
 		s.crossed = append(s.crossed, e)
 	}
