@@ -32,13 +32,23 @@ type span struct {
 	off, n int64
 }
 
+// task is what a worker does at a time. What is in the WAL by blocks and what is not are kept in frames of their own, so
+// that a later backup can compare the latter.
+type task struct {
+	logged bool
+	spans  []span     // to be read and stored
+	frames []frameRef // to be compared
+}
+
 // collector reads files into packs and keeps the account of what is where. Its workers share nothing else.
 type collector struct {
 	repo    *repo.Repo
 	id      ID
 	start   Start
 	entries []Entry
-	total   int64 // listed bytes
+	diff    *difference // nil for a full backup
+	work    work
+	total   int64 // bytes to be read
 
 	nextPack     atomic.Uint64
 	read, stored atomic.Int64
@@ -56,11 +66,19 @@ type suspect struct {
 	lsn wal.LSN
 }
 
-func newCollector(r *repo.Repo, id ID, start Start, entries []Entry) *collector {
-	c := &collector{repo: r, id: id, start: start, entries: entries, sizes: make([]int64, len(entries))}
+func newCollector(r *repo.Repo, id ID, start Start, entries []Entry, d *difference, w work) *collector {
+	c := &collector{repo: r, id: id, start: start, entries: entries, diff: d, work: w, sizes: make([]int64, len(entries))}
 	for i, e := range entries {
-		c.total += e.Size
 		c.sizes[i] = -1
+		for _, x := range w.read[i] {
+			c.total += max(0, min(x.to, e.Size)-x.from)
+		}
+		if w.listed[i] {
+			c.sizes[i] = e.Size
+		}
+	}
+	for _, f := range w.compare {
+		c.total += int64(d.base.PackList[f.pack].Frames[f.frame].Raw)
 	}
 	return c
 }
@@ -72,7 +90,7 @@ func (c *collector) run(ctx context.Context, s Session, jobs int) error {
 	c.committing, cctx = errgroup.WithContext(ctx)
 	c.committing.SetLimit(jobs)
 	workers, wctx := errgroup.WithContext(cctx)
-	units := make(chan []span)
+	units := make(chan task)
 	workers.Go(func() error {
 		defer close(units)
 		return c.units(wctx, units)
@@ -83,7 +101,7 @@ func (c *collector) run(ctx context.Context, s Session, jobs int) error {
 			w := worker{c: c, ctx: cctx, session: s}
 			defer w.close()
 			for unit := range units {
-				if err := w.unit(wctx, unit); err != nil {
+				if err := w.task(wctx, unit); err != nil {
 					return err
 				}
 			}
@@ -100,49 +118,112 @@ func (c *collector) run(ctx context.Context, s Session, jobs int) error {
 	return err
 }
 
-// units cuts the files into units of work.
-func (c *collector) units(ctx context.Context, units chan<- []span) error {
-	var unit []span
-	room := int64(unitSize)
-	send := func() error {
-		select {
-		case units <- unit:
-			unit, room = nil, unitSize
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	for i, e := range c.entries {
-		extra := int64(growth)
-		if _, ok := pgfile.ParseRelation(e.Path); ok {
-			extra = 0
-		}
-		for off := int64(0); ; {
-			// Cut between pages, whatever their size.
-			n := min((room+maxPageSize-1)/maxPageSize*maxPageSize, e.Size-off)
-			last := off+n == e.Size
-			s := span{file: i, off: off, n: n}
-			if last {
-				s.n += extra
+// units cuts the work into tasks: first what the WAL does not have by blocks, then relations.
+func (c *collector) units(ctx context.Context, tasks chan<- task) error {
+	for _, isLogged := range []bool{false, true} {
+		u := &unit{ctx: ctx, tasks: tasks, task: task{logged: isLogged}, room: unitSize}
+		for _, f := range c.work.compare {
+			p := &c.diff.base.PackList[f.pack]
+			if c.frameLogged(p.Pieces[f.frame]) != isLogged {
+				continue
 			}
-			unit = append(unit, s)
-			off += n
-			// A file costs an open besides its bytes.
-			if room -= n + 4096; room <= 0 {
-				if err := send(); err != nil {
+			u.task.frames = append(u.task.frames, f)
+			if err := u.took(int64(p.Frames[f.frame].Raw)); err != nil {
+				return err
+			}
+		}
+		for i, e := range c.entries {
+			if _, ok := logged(e.Path); ok != isLogged {
+				continue
+			}
+			for _, x := range c.work.read[i] {
+				if err := u.file(i, e, x); err != nil {
 					return err
 				}
 			}
-			if last {
-				break
-			}
+		}
+		if err := u.send(); err != nil {
+			return err
 		}
 	}
-	if len(unit) == 0 {
+	return nil
+}
+
+// frameLogged tells of which kind the files of a frame of the base are, by the first that is there.
+func (c *collector) frameLogged(pieces []Piece) bool {
+	for _, p := range pieces {
+		if k := c.diff.entryOf(p); k != gone {
+			_, ok := logged(c.entries[k].Path)
+			return ok
+		}
+	}
+	return false
+}
+
+// unit gathers a task.
+type unit struct {
+	ctx   context.Context //nolint:containedctx // of one call
+	tasks chan<- task
+	task  task
+	room  int64 // bytes
+}
+
+// file adds a part of a file.
+func (u *unit) file(i int, e Entry, x extent) error {
+	end := max(x.from, min(x.to, e.Size))
+	extra := int64(0)
+	if _, ok := pgfile.ParseRelation(e.Path); !ok && x.to == toEnd {
+		extra = growth
+	}
+	if end+extra == x.from && x.from > 0 { // else an empty file is there all the same
 		return nil
 	}
-	return send()
+	for off := x.from; ; {
+		// Cut between pages, whatever their size.
+		n := min((u.room+maxPageSize-1)/maxPageSize*maxPageSize, end-off)
+		last := off+n == end
+		s := span{file: i, off: off, n: n}
+		if last {
+			s.n += extra
+		}
+		u.task.spans = append(u.task.spans, s)
+		off += n
+		// A file costs an open besides its bytes.
+		if err := u.took(n + 4096); err != nil {
+			return err
+		}
+		if last {
+			return nil
+		}
+	}
+}
+
+// took counts bytes of work, and sends the task when it is enough.
+func (u *unit) took(n int64) error {
+	if u.room -= n; u.room > 0 {
+		return nil
+	}
+	return u.send()
+}
+
+func (u *unit) send() error {
+	if len(u.task.spans)+len(u.task.frames) == 0 {
+		return nil
+	}
+	select {
+	case u.tasks <- u.task:
+		u.task, u.room = task{logged: u.task.logged}, unitSize
+		return nil
+	case <-u.ctx.Done():
+		return u.ctx.Err()
+	}
+}
+
+// vanished notes that a file is gone: recovery knows why.
+func (c *collector) vanished(file int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sizes[file] = -1
 }
 
 // found notes that a file has bytes up to end.
@@ -195,6 +276,7 @@ func (c *collector) fill(m *Manifest, stop wal.LSN) {
 	index := make([]int, len(c.entries))
 	for i, e := range c.entries {
 		if c.sizes[i] < 0 {
+			index[i] = gone
 			continue
 		}
 		index[i] = len(m.FileList)
@@ -202,15 +284,32 @@ func (c *collector) fill(m *Manifest, stop wal.LSN) {
 		m.ClusterBytes += c.sizes[i]
 	}
 	m.Files = len(m.FileList)
-	slices.SortFunc(c.packs, func(a, b PackPieces) int { return cmp.Compare(a.Key, b.Key) })
 	for _, p := range c.packs {
-		for _, pieces := range p.Pieces {
+		for f, pieces := range p.Pieces {
+			lost := true
 			for i := range pieces {
-				pieces[i].File = index[pieces[i].File]
-				m.FileList[pieces[i].File].Data += int64(pieces[i].Length)
+				pieces[i].File = index[pieces[i].File] // which is NoFile for one that has vanished since
+				lost = lost && pieces[i].File == NoFile
+			}
+			if lost {
+				p.Pieces[f] = nil
 			}
 		}
 		m.StoredBytes += p.Size
+	}
+	if c.diff != nil {
+		c.packs = append(c.packs, c.diff.keep(index, c.sizes)...)
+		m.BadPageList = c.diff.badPages(index, c.sizes, c.start, c.entries)
+	}
+	slices.SortFunc(c.packs, func(a, b PackPieces) int { return cmp.Compare(a.Key, b.Key) })
+	for _, p := range c.packs {
+		for _, pieces := range p.Pieces {
+			for _, piece := range pieces {
+				if piece.File != NoFile {
+					m.FileList[piece.File].Data += int64(piece.Length)
+				}
+			}
+		}
 	}
 	m.PackList, m.Packs = c.packs, len(c.packs)
 	m.ReadBytes = c.read.Load()

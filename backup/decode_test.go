@@ -131,7 +131,9 @@ func TestManifestThatCannotBe(t *testing.T) {
 		{"more data than size", func(m *Manifest) { m.FileList[0].Data = m.FileList[0].Size + 1 }, "bytes"},
 		{"less data than pieces", func(m *Manifest) { m.FileList[0].Data-- }, "have 3 bytes, want 2"},
 		{"piece of no file", piece(func(p *Piece) { p.File = 1000 }), "a piece of file 1000"},
-		{"piece of file -1", piece(func(p *Piece) { p.File = -1 }), "malformed piece"},
+		{"piece of file -2", piece(func(p *Piece) { p.File = -2 }), "malformed piece"},
+		{"piece that is not needed", piece(func(p *Piece) { p.File = NoFile }), "have 0 bytes, want 3"},
+		{"frame that is not needed", func(m *Manifest) { m.PackList[0].Pieces[0] = nil }, "have 0 bytes, want 3"},
 		{"piece beyond its file", piece(func(p *Piece) { p.Offset++ }), "outside of file"},
 		{"piece before its file", piece(func(p *Piece) { p.Offset = -1 }), "outside of file"},
 		{"piece at the end of all numbers", piece(func(p *Piece) { p.Offset = 1<<63 - 1 }), "outside of file"},
@@ -221,10 +223,10 @@ func TestTextThatIsNoManifest(t *testing.T) {
 		})
 	}
 	t.Run("later layout", func(t *testing.T) {
-		_, err := decodeManifest(strings.NewReader("{\"pgcairn_manifest\":2,\"sealed\":\"otherwise\"}\n"), id)
+		_, err := decodeManifest(strings.NewReader("{\"pgcairn_manifest\":3,\"sealed\":\"otherwise\"}\n"), id)
 		var format *repo.FormatError
 		require.ErrorAs(t, err, &format)
-		require.Equal(t, repo.FormatError{Format: 2, Supported: 1}, *format)
+		require.Equal(t, repo.FormatError{Format: 3, Supported: 2}, *format)
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/pgcairn/pgcairn/internal/pgfile"
+	"github.com/pgcairn/pgcairn/wal"
 )
 
 // DirectoryOptions are the options of [Directory]. A nil *DirectoryOptions, and the zero value of each field, is its
@@ -177,6 +178,11 @@ func (s *directorySession) Stop(ctx context.Context) (Stop, error) {
 	stop, err := s.server.end(ctx)
 	stop.Control = content
 	return stop, err
+}
+
+// Summaries implements [Summarizer].
+func (s *directorySession) Summaries(ctx context.Context, t wal.Timeline, from, to wal.LSN) (*wal.Blocks, error) {
+	return s.server.summaries(ctx, t, from, to)
 }
 
 func (s *directorySession) Close() error { return s.server.close() }

@@ -40,6 +40,13 @@ type Session interface {
 	Close() error
 }
 
+// Summarizer is a Session of a server that keeps summaries of its WAL (summarize_wal, since PostgreSQL 17).
+type Summarizer interface {
+	// Summaries tells which blocks are changed by the records of a timeline between two positions. Where the summaries
+	// do not cover all of that, it fails.
+	Summaries(ctx context.Context, t wal.Timeline, from, to wal.LSN) (*wal.Blocks, error)
+}
+
 // Content is an open file of a Source, safe for concurrent use.
 type Content interface {
 	io.ReaderAt
@@ -70,6 +77,7 @@ type Entry struct {
 type Start struct {
 	SystemID       uint64
 	PGVersion      int // server_version_num
+	Timeline       wal.Timeline
 	LSN            wal.LSN
 	Time           time.Time // by the server's clock
 	PageSize       uint32    // in bytes

@@ -19,8 +19,13 @@ import (
 
 // Options are the options of [Take]. A nil *Options, and the zero value of each field, is its default.
 type Options struct {
-	// Type is how much to read. The default is Full.
+	// Type is how much to store. The default is Full. A difference to another backup needs one to build on: where none
+	// will do, the backup is a full one all the same, and its manifest says why.
 	Type Type
+
+	// Method is how to find out what has changed. The default is the first that works, of those in [Method]'s order
+	// that are always right: not ByLSN, which does not see what changed while wal_level was minimal.
+	Method Method
 
 	// Jobs is how many files are read and compressed beside each other. The default is the number of processors.
 	Jobs int
@@ -75,8 +80,11 @@ func Take(ctx context.Context, r *repo.Repo, s Source, o *Options) (*Manifest, e
 	if t.options.Type == "" {
 		t.options.Type = Full
 	}
-	if t.options.Type != Full {
-		return nil, fmt.Errorf("backup: type %q is not supported", t.options.Type)
+	if !slices.Contains([]Type{Full, Differential, Incremental, Auto}, t.options.Type) {
+		return nil, fmt.Errorf("backup: unknown type %q", t.options.Type)
+	}
+	if !slices.Contains([]Method{"", ByIndex, BySummary, ByLSN, ByCompare}, t.options.Method) {
+		return nil, fmt.Errorf("backup: unknown method %q", t.options.Method)
 	}
 	labels := 0
 	for name, value := range t.options.Labels {
@@ -110,7 +118,7 @@ type taker struct {
 }
 
 func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
-	id, err := t.newID(ctx)
+	id, there, err := t.newID(ctx)
 	if err != nil {
 		return err
 	}
@@ -130,7 +138,11 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 		return err
 	}
 	t.files = len(entries)
-	c := newCollector(t.repo, id, start, entries)
+	d, todo, err := t.plan(ctx, session, entries, there)
+	if err != nil {
+		return err
+	}
+	c := newCollector(t.repo, id, start, entries, d, todo)
 	t.total = c.total
 	committing := false // from then on the packs may be those of a backup, whatever the error
 	defer func() {
@@ -158,29 +170,60 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 		return err
 	}
 	committing = true
-	return t.manifest.store(ctx, t.repo)
+	if err := t.manifest.store(ctx, t.repo); err != nil {
+		return err
+	}
+	t.keepCopy(ctx, there)
+	return nil
 }
 
-// newID makes an ID that sorts after those there are.
-func (t *taker) newID(ctx context.Context) (ID, error) {
+// plan finds out what to build on and what remains to be done, and notes both in the manifest.
+func (t *taker) plan(ctx context.Context, s Session, entries []Entry, there []ID) (*difference, work, error) {
+	base, reason, err := t.chooseBase(ctx, s.Start(), there)
+	if err != nil {
+		return nil, work{}, err
+	}
+	m := &t.manifest
+	if base == nil {
+		if m.Type, m.Reason = Full, reason; reason != "" {
+			t.log.WarnContext(ctx, "the backup is a full one", "reason", reason)
+		}
+		return nil, all(entries), nil
+	}
+	m.Parent = base.ID
+	if m.Type = t.options.Type; m.Type == Auto {
+		m.Type = Incremental
+	}
+	var blocks *wal.Blocks
+	if blocks, m.Method, m.Reason, err = t.findChanged(ctx, s, base); err != nil {
+		return nil, work{}, err
+	}
+	t.log.InfoContext(ctx, "the backup builds on another", "parent", base.ID, "method", m.Method)
+	d, todo := subtract(base, entries, s.Start(), blocks, m.Method)
+	return d, todo, nil
+}
+
+// newID makes an ID that sorts after those there are, which it returns too.
+func (t *taker) newID(ctx context.Context) (id ID, there []ID, err error) {
 	now := t.repo.Now()
 	var newest ID
 	for info, err := range t.repo.Store().List(ctx, manifests) {
 		if err != nil {
-			return "", fmt.Errorf("backup: list backups: %w", err)
+			return "", nil, fmt.Errorf("backup: list backups: %w", err)
 		}
 		newest = ID(strings.TrimPrefix(info.Key, manifests))
+		there = append(there, newest)
 	}
 	if newest != "" {
 		at, err := newest.Time()
 		if err != nil {
-			return "", &repo.CorruptError{Key: newest.manifestKey(), Err: err}
+			return "", nil, &repo.CorruptError{Key: newest.manifestKey(), Err: err}
 		}
 		if now.Before(at) {
-			return "", &ClockError{Now: now, Newest: newest}
+			return "", nil, &ClockError{Now: now, Newest: newest}
 		}
 	}
-	return newID(now, newest), nil
+	return newID(now, newest), there, nil
 }
 
 // listEntries returns the files in ascending order of their paths, and the directories.
@@ -262,7 +305,7 @@ func (t *taker) fill(id ID, start Start, stop Stop, dirs []string, c *collector)
 	}
 	m := &t.manifest
 	m.Summary = Summary{
-		ID: id, Kind: "base", Type: t.options.Type,
+		ID: id, Kind: "base", Type: m.Type, Parent: m.Parent, Method: m.Method, Reason: m.Reason,
 		SystemID: start.SystemID, PGVersion: start.PGVersion, Timeline: wal.Timeline(label.Timeline),
 		StartLSN: start.LSN, StopLSN: stop.LSN, StartedAt: start.Time.UTC(), StoppedAt: stop.Time.UTC(),
 		Labels:   maps.Clone(t.options.Labels),

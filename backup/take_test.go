@@ -374,7 +374,8 @@ func TestTakeRefusesOptions(t *testing.T) {
 		o    backup.Options
 		want string
 	}{
-		{"type", backup.Options{Type: "incremental"}, `type "incremental" is not supported`},
+		{"type", backup.Options{Type: "partial"}, `unknown type "partial"`},
+		{"method", backup.Options{Method: "guess"}, `unknown method "guess"`},
 		{"labels", backup.Options{Labels: map[string]string{"a": strings.Repeat("x", 5000)}}, "labels of 5001 bytes"},
 	}
 	for _, tt := range tests {

@@ -46,19 +46,57 @@ type worker struct {
 	packed [][]Piece        // of its frames
 	count  int              // of pieces in packed
 
+	logged bool // what is in the frame
+
 	bad int // pages that failed so far
 }
 
-func (w *worker) unit(ctx context.Context, unit []span) error {
-	for _, s := range unit {
+func (w *worker) task(ctx context.Context, t task) error {
+	if w.logged != t.logged {
+		if err := w.flush(); err != nil {
+			return err
+		}
+		w.logged = t.logged
+	}
+	for _, f := range t.frames {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := w.open(ctx, s.file); errors.Is(err, fs.ErrNotExist) {
-			continue // vanished; recovery knows
-		} else if err != nil {
+		if err := w.compare(ctx, f); err != nil {
 			return err
 		}
+	}
+	for i := 0; i < len(t.spans); {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n := 1
+		for i+n < len(t.spans) && t.spans[i+n].file == t.spans[i].file {
+			n++
+		}
+		if err := w.read(ctx, t.spans[i:i+n]); err != nil {
+			return err
+		}
+		i += n
+	}
+	return nil
+}
+
+// read reads spans of one file.
+func (w *worker) read(ctx context.Context, spans []span) error {
+	if err := w.open(ctx, spans[0].file); errors.Is(err, fs.ErrNotExist) {
+		w.c.vanished(spans[0].file)
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if far, ok := w.content.(RangeReader); ok && len(spans) > 1 {
+		if err := w.ranges(ctx, far, spans); err != nil {
+			return fmt.Errorf("backup: read %s: %w", w.path, err)
+		}
+		return nil
+	}
+	for _, s := range spans {
 		end, err := w.span(ctx, s)
 		if err != nil {
 			return fmt.Errorf("backup: read %s: %w", w.path, err)
@@ -115,7 +153,7 @@ func (w *worker) span(ctx context.Context, s span) (end int64, err error) {
 		buf = buf[:n]
 		for at := 0; at < n; at += pageSize {
 			page := buf[at:min(at+pageSize, n)]
-			if verify && len(page) == pageSize {
+			if verify {
 				if err := w.verify(ctx, rel, page, off+int64(at)); err != nil {
 					return off, err
 				}
@@ -147,6 +185,9 @@ func (w *worker) add(file int, off int64, page []byte) {
 // verify checks a page's checksum. A page may have been torn by a write in progress, so one that fails is read again,
 // into the same memory.
 func (w *worker) verify(ctx context.Context, rel pgfile.Relation, page []byte, off int64) error {
+	if len(page) != int(w.c.start.PageSize) {
+		return nil
+	}
 	block := rel.Segment*w.c.start.RelSegPages + uint32(off/int64(len(page)))
 	for try := 0; ; try++ {
 		if pgfile.PageOK(page, block) {

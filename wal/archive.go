@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,8 +21,7 @@ type Options struct {
 	SystemID uint64
 
 	// StateDir is a directory of this host, made when needed and readable by its owner only, where the archive remembers
-	// what it has pushed ahead (see [Archive.PushReady]), keeps what it has fetched ahead (see [Archive.Prefetch]), and
-	// gathers the indexes of segments, so that those of 256 can be read at once later.
+	// what it has pushed ahead (see [Archive.PushReady]) and keeps what it has fetched ahead (see [Archive.Prefetch]).
 	// The default is the repository's own, [repo.Repo.StateDir]; without one, nothing is remembered. It is trusted. A
 	// copy of a repository has the same id: a host that uses both gives each its own StateDir.
 	StateDir string
@@ -62,7 +62,8 @@ func NewArchive(r *repo.Repo, o *Options) (*Archive, error) {
 		a.state = r.StateDir()
 	}
 	a.marks = marksIn(a.state, r.ID())
-	a.kept = keptIndexesIn(a.state)
+	// Unlike the rest, indexes are true whatever a repository holds, so all archives of it share them.
+	a.kept = keptIndexesIn(cmp.Or(r.StateDir(), a.state))
 	return a, nil
 }
 

@@ -148,7 +148,7 @@ func (x *indexer) Write(b []byte) (int, error) {
 func (x *indexer) finish() *Index {
 	ix, s := x.ix, x.scan
 	ix.Major, ix.overwrites = s.major, s.overwrites
-	ix.Commits, ix.Events, ix.changes = x.told.commits, x.told.events, x.told.gatherer.changes()
+	ix.Commits, ix.Events, ix.changes = x.told.commits, x.told.events, x.told.changes()
 	ix.End = s.lsn
 	if s.missing > 0 {
 		ix.tail.add(s.record)

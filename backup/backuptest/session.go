@@ -30,7 +30,7 @@ func (c *Cluster) Begin(ctx context.Context, o backup.BeginOptions) (backup.Sess
 	c.at += 256
 	c.running++
 	s := &session{c: c, timeline: c.timeline, start: backup.Start{
-		SystemID: c.options.SystemID, PGVersion: c.options.PGVersion, LSN: start, Time: now,
+		SystemID: c.options.SystemID, PGVersion: c.options.PGVersion, Timeline: c.timeline, LSN: start, Time: now,
 		PageSize: pageSize, RelSegPages: c.options.RelSegPages, WALSegmentSize: c.options.SegmentSize,
 		Checksums: !c.options.NoChecksums, Tablespaces: slices.Clone(c.options.Tablespaces),
 	}}

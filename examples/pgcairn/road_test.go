@@ -72,9 +72,21 @@ func TestRoad(t *testing.T) {
 	wal := server.json(t, "wal", "list")["timelines"].([]any)
 	require.Len(t, wal, 1)
 	timeline := wal[0].(map[string]any)
-	requireKeys(t, timeline, "timeline", "first", "last", "segments", "bytes", "gaps")
+	requireKeys(t, timeline, "timeline", "first", "last", "segments", "bytes", "gaps", "ranges")
 	require.Equal(t, "000000010000000000000001", timeline["first"])
 	require.Empty(t, timeline["gaps"])
+
+	// A host that cannot read builds on what it has written all the same.
+	incr := server.json(t, "backup", "--pgdata", c.Data, "--type", "auto")
+	require.Equal(t, "incremental", incr["type"])
+	require.Equal(t, id, incr["parent"])
+	require.Equal(t, "wal-index", incr["method"], incr["reason"])
+	require.Less(t, incr["read_bytes"], b["read_bytes"].(float64)/2)
+	require.Contains(t, reader.ok(t, "show", incr["id"].(string)), "wal-index")
+	alone := filepath.Join(pgtest.Dir(t), "data")
+	reader.ok(t, "restore", alone, "--backup", incr["id"].(string), "--to-immediate", "--tablespace", "aside="+filepath.Join(pgtest.Dir(t), "aside"))
+	latest := pgtest.Checksums(t, c)
+	require.Equal(t, latest, pgtest.Checksums(t, pgtest.Boot(t, alone, 0, nil)))
 
 	p := reader.json(t, "plan", "--to-time", at)
 	requireKeys(t, p, planKeys...)

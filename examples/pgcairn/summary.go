@@ -30,7 +30,10 @@ func (d summaryDoc) print(w *strings.Builder) {
 	row("backup", "%s", d.ID)
 	row("type", "%s", d.Type)
 	if d.Parent != nil {
-		row("parent", "%s", *d.Parent)
+		row("parent", "%s, changes found by %s", *d.Parent, d.Method)
+	}
+	if d.Reason != "" {
+		row("reason", "%s", d.Reason)
 	}
 	row("server", "PostgreSQL %s, system identifier %d, timeline %d", pgVersion(d.PGVersion), d.SystemID, d.Timeline)
 	row("from", "%s at %s", d.StartLSN, moment(d.StartedAt))

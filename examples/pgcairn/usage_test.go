@@ -37,8 +37,6 @@ func TestWrongUsage(t *testing.T) {
 		{"source dir without pgdata", []string{"backup", "--source", "dir"}, "", "--pgdata"},
 		{"source sql", append(pgdata, "--source", "sql"), "", "not there yet"},
 		{"source replication", append(pgdata, "--source", "replication"), "", "not there yet"},
-		{"type incr", append(pgdata, "--type", "incr"), "", "--type incr is not there yet"},
-		{"type diff", append(pgdata, "--type", "diff"), "", "--type diff is not there yet"},
 		{"type unknown", append(pgdata, "--type", "huge"), "", "--type"},
 		{"rate", append(pgdata, "--rate", "1000"), "", "--rate is not there yet"},
 		{"negative jobs", append(pgdata, "--jobs=-1"), "", "--jobs"},

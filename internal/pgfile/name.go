@@ -8,17 +8,25 @@ import (
 
 // Relation is what the name of a relation's file tells.
 type Relation struct {
-	Number  uint32 // relfilenode
-	Fork    string // "main", "fsm", "vm" or "init"
-	Segment uint32 // 1,2,...: the file goes on where the one before is full
-	Temp    bool   // of a temporary relation
+	Tablespace uint32 // OID
+	Database   uint32 // OID; 0 for what all databases share
+	Number     uint32 // relfilenode
+	Fork       string // "main", "fsm", "vm" or "init"
+	Segment    uint32 // 1,2,...: the file goes on where the one before is full
+	Temp       bool   // of a temporary relation
 }
+
+// Tablespaces that have no directory below pg_tblspc (pg_tablespace.dat).
+const (
+	defaultTablespace = 1663
+	globalTablespace  = 1664
+)
 
 // ParseRelation parses a slash-separated path below the data directory, such as base/5/16384_vm.1, or says that it is
 // no relation's (parse_filename_for_nontemp_relation and looks_like_temp_rel_name of PostgreSQL).
 func ParseRelation(p string) (r Relation, ok bool) {
 	dir, name := path.Split(p)
-	if !relationDir(strings.TrimSuffix(dir, "/")) {
+	if !r.directory(strings.TrimSuffix(dir, "/")) {
 		return r, false
 	}
 	if rest, found := strings.CutPrefix(name, "t"); found {
@@ -43,16 +51,18 @@ func ParseRelation(p string) (r Relation, ok bool) {
 	return r, number(name, &r.Number) && r.Number != 0
 }
 
-// relationDir tells whether relations are kept in a directory: global, base/<db>, pg_tblspc/<oid>/PG_*/<db>.
-func relationDir(dir string) bool {
+// directory parses a directory that relations are kept in: global, base/<db>, pg_tblspc/<oid>/PG_*/<db>.
+func (r *Relation) directory(dir string) bool {
 	e := strings.Split(dir, "/")
 	switch {
 	case len(e) == 1:
+		r.Tablespace = globalTablespace
 		return e[0] == "global"
 	case len(e) == 2:
-		return e[0] == "base" && number(e[1], nil)
+		r.Tablespace = defaultTablespace
+		return e[0] == "base" && number(e[1], &r.Database)
 	case len(e) == 4:
-		return e[0] == "pg_tblspc" && number(e[1], nil) && strings.HasPrefix(e[2], "PG_") && number(e[3], nil)
+		return e[0] == "pg_tblspc" && number(e[1], &r.Tablespace) && strings.HasPrefix(e[2], "PG_") && number(e[3], &r.Database)
 	}
 	return false
 }

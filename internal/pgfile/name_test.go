@@ -10,20 +10,20 @@ import (
 
 func TestParseRelation(t *testing.T) {
 	for path, want := range map[string]pgfile.Relation{
-		"global/1262":                              {Number: 1262, Fork: "main"},
-		"global/1262_vm":                           {Number: 1262, Fork: "vm"},
-		"base/5/16384":                             {Number: 16384, Fork: "main"},
-		"base/5/16384.1":                           {Number: 16384, Fork: "main", Segment: 1},
-		"base/5/16384_vm.1":                        {Number: 16384, Fork: "vm", Segment: 1},
-		"base/5/16384_fsm":                         {Number: 16384, Fork: "fsm"},
-		"base/5/16384_init":                        {Number: 16384, Fork: "init"},
-		"base/5/16384_init.12":                     {Number: 16384, Fork: "init", Segment: 12},
-		"base/5/4294967295":                        {Number: 4294967295, Fork: "main"},
-		"base/5/t3_16384":                          {Number: 16384, Fork: "main", Temp: true},
-		"base/5/t0_1_fsm":                          {Number: 1, Fork: "fsm", Temp: true},
-		"base/5/t123_16384_vm.7":                   {Number: 16384, Fork: "vm", Segment: 7, Temp: true},
-		"pg_tblspc/16400/PG_15_202209061/5/16384":  {Number: 16384, Fork: "main"},
-		"pg_tblspc/16400/PG_15_202209061/5/t1_2.3": {Number: 2, Fork: "main", Segment: 3, Temp: true},
+		"global/1262":                              {Tablespace: 1664, Number: 1262, Fork: "main"},
+		"global/1262_vm":                           {Tablespace: 1664, Number: 1262, Fork: "vm"},
+		"base/5/16384":                             {Tablespace: 1663, Database: 5, Number: 16384, Fork: "main"},
+		"base/5/16384.1":                           {Tablespace: 1663, Database: 5, Number: 16384, Fork: "main", Segment: 1},
+		"base/5/16384_vm.1":                        {Tablespace: 1663, Database: 5, Number: 16384, Fork: "vm", Segment: 1},
+		"base/5/16384_fsm":                         {Tablespace: 1663, Database: 5, Number: 16384, Fork: "fsm"},
+		"base/5/16384_init":                        {Tablespace: 1663, Database: 5, Number: 16384, Fork: "init"},
+		"base/5/16384_init.12":                     {Tablespace: 1663, Database: 5, Number: 16384, Fork: "init", Segment: 12},
+		"base/5/4294967295":                        {Tablespace: 1663, Database: 5, Number: 4294967295, Fork: "main"},
+		"base/5/t3_16384":                          {Tablespace: 1663, Database: 5, Number: 16384, Fork: "main", Temp: true},
+		"base/5/t0_1_fsm":                          {Tablespace: 1663, Database: 5, Number: 1, Fork: "fsm", Temp: true},
+		"base/5/t123_16384_vm.7":                   {Tablespace: 1663, Database: 5, Number: 16384, Fork: "vm", Segment: 7, Temp: true},
+		"pg_tblspc/16400/PG_15_202209061/5/16384":  {Tablespace: 16400, Database: 5, Number: 16384, Fork: "main"},
+		"pg_tblspc/16400/PG_15_202209061/5/t1_2.3": {Tablespace: 16400, Database: 5, Number: 2, Fork: "main", Segment: 3, Temp: true},
 	} {
 		got, ok := pgfile.ParseRelation(path)
 		require.True(t, ok, path)

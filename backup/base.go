@@ -1,0 +1,93 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/pgcairn/pgcairn/internal/pgfile"
+)
+
+// chooseBase returns the backup that the difference is to be taken to. Where there is none, or none that would do, the
+// backup has to be a full one, and reason says why; where a full one was asked for, it is empty.
+func (t *taker) chooseBase(ctx context.Context, start Start, ids []ID) (base *Manifest, reason string, err error) {
+	if t.options.Type == Full {
+		return nil, "", nil
+	}
+	for _, id := range slices.Backward(ids) {
+		if t.options.Type == Differential {
+			full, err := t.isFull(ctx, id)
+			if err != nil && ctx.Err() == nil {
+				t.log.WarnContext(ctx, "a backup is passed over", "backup", id, "error", err)
+			}
+			if err := ctx.Err(); err != nil {
+				return nil, "", err
+			}
+			if !full {
+				continue
+			}
+		}
+		base, err := t.loadBase(ctx, id)
+		if ctx.Err() != nil {
+			return nil, "", err
+		}
+		if errors.Is(err, fs.ErrNotExist) { // deleted since it was listed
+			continue
+		}
+		if err != nil {
+			// An older one would do as well, but for what it costs. That this one cannot be read is worth a full one.
+			return nil, fmt.Sprintf("the manifest of %s cannot be read here: %v", id, err), nil
+		}
+		if why := unlike(base, start); why != "" {
+			return nil, fmt.Sprintf("it cannot build on %s: %s", id, why), nil
+		}
+		return base, "", nil
+	}
+	if t.options.Type == Differential {
+		return nil, "there is no full backup to build on", nil
+	}
+	return nil, "there is no backup to build on", nil
+}
+
+func (t *taker) isFull(ctx context.Context, id ID) (bool, error) {
+	if m, err := t.copies().read(id); err == nil {
+		return m.Type == Full, nil
+	}
+	s, err := loadSummary(ctx, t.repo, id)
+	if err != nil {
+		return false, err
+	}
+	return s.Type == Full, nil
+}
+
+// loadBase loads a manifest, from this host where it has a copy.
+func (t *taker) loadBase(ctx context.Context, id ID) (*Manifest, error) {
+	if m, err := t.copies().read(id); err == nil {
+		return m, nil
+	}
+	return Load(ctx, t.repo, id)
+}
+
+// unlike tells why a difference to a backup would mean nothing. Empty is that it would.
+func unlike(base *Manifest, start Start) string {
+	control, err := pgfile.ParseControl(base.Control)
+	switch {
+	case err != nil:
+		return err.Error()
+	case base.SystemID != start.SystemID:
+		return fmt.Sprintf("it is of the cluster with system identifier %d", base.SystemID)
+	case base.PGVersion/10000 != start.PGVersion/10000:
+		return fmt.Sprintf("it is of PostgreSQL %d", base.PGVersion/10000)
+	case base.Timeline != start.Timeline:
+		return fmt.Sprintf("it is of timeline %d, and the server is on %d", base.Timeline, start.Timeline)
+	case start.LSN < base.StopLSN:
+		return fmt.Sprintf("it ends at %s, and the server is at %s only: their histories differ", base.StopLSN, start.LSN)
+	case base.PageSize != start.PageSize, control.RelSegPages != start.RelSegPages:
+		return "its pages or files have other sizes"
+	case base.DataChecksums != start.Checksums:
+		return "data checksums have been turned on or off since"
+	}
+	return ""
+}

@@ -1,0 +1,186 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/pgcairn/pgcairn/internal/pgfile"
+	"github.com/pgcairn/pgcairn/repo"
+	"github.com/pgcairn/pgcairn/wal"
+)
+
+// ranges reads spans of the open file, many at a time.
+func (w *worker) ranges(ctx context.Context, far RangeReader, spans []span) error {
+	rel, isRel := pgfile.ParseRelation(w.path)
+	pageSize := blockSize
+	if isRel {
+		pageSize = int(w.c.start.PageSize)
+	}
+	verify := isRel && w.c.start.Checksums
+	for len(spans) > 0 {
+		if cap(w.frame)-len(w.frame) < pageSize || len(w.pieces) >= maxFramePieces {
+			if err := w.flush(); err != nil {
+				return err
+			}
+		}
+		// As many whole pages as the frame has room for.
+		var asked []Range
+		room, total := int64(cap(w.frame)-len(w.frame))/int64(pageSize)*int64(pageSize), 0
+		rest := spans
+		for len(rest) > 0 && room > 0 {
+			n := min(room, rest[0].n)
+			asked = append(asked, Range{Offset: rest[0].off, Length: int(n)})
+			room, total = room-n, total+int(n)
+			if n < rest[0].n {
+				rest = append([]span{{rest[0].file, rest[0].off + n, rest[0].n - n}}, rest[1:]...)
+				break
+			}
+			rest = rest[1:]
+		}
+		buf := w.frame[len(w.frame) : len(w.frame)+total]
+		counts, err := far.ReadRanges(buf, asked)
+		if err != nil {
+			return err
+		}
+		for i, n := range counts {
+			w.c.read.Add(int64(n))
+			got := buf[:n]
+			buf = buf[n:]
+			for at := 0; at < n; at += pageSize {
+				page := got[at:min(at+pageSize, n)]
+				if verify {
+					if err := w.verify(ctx, rel, page, asked[i].Offset+int64(at)); err != nil {
+						return err
+					}
+				}
+				w.add(w.file, asked[i].Offset+int64(at), page)
+			}
+			if n > 0 || asked[i].Offset == 0 {
+				w.c.found(w.file, asked[i].Offset+int64(n))
+			}
+		}
+		spans = rest
+	}
+	return nil
+}
+
+// compare reads what a frame of the base holds from the files as they are, and stores it where it is not the same.
+func (w *worker) compare(ctx context.Context, f frameRef) error {
+	d := w.c.diff
+	pieces := d.base.PackList[f.pack].Pieces[f.frame]
+	if cap(w.frame)-len(w.frame) < d.base.PackList[f.pack].Frames[f.frame].Raw || len(w.pieces)+len(pieces) > maxFramePieces {
+		if err := w.flush(); err != nil {
+			return err
+		}
+	}
+	begun := len(w.frame)
+	buf := w.frame[begun:cap(w.frame)]
+	counts := make([]int, len(pieces))
+	total, short := 0, false
+	for i, p := range pieces {
+		k := d.entryOf(p)
+		if k == gone {
+			continue
+		}
+		n, err := w.readPiece(ctx, k, buf[total:total+p.Length], p.Offset)
+		if err != nil {
+			return err
+		}
+		counts[i], total, short = n, total+n, short || n < p.Length
+	}
+	if hash, whole := d.hash(f); whole && !short && repo.HashOf(buf[:total]) == hash {
+		return nil
+	}
+	return w.replace(ctx, f, buf, counts)
+}
+
+// readPiece reads a part of a file, as far as the file has it.
+func (w *worker) readPiece(ctx context.Context, file int, b []byte, off int64) (int, error) {
+	err := w.open(ctx, file)
+	if errors.Is(err, fs.ErrNotExist) {
+		w.c.vanished(file)
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	n, err := w.content.ReadAt(b, off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, fmt.Errorf("backup: read %s: %w", w.path, err)
+	}
+	w.c.read.Add(int64(n))
+	if n > 0 || off == 0 {
+		w.c.found(file, off+int64(n))
+	}
+	return n, nil
+}
+
+// replace stores what was read of a frame's pieces, one behind the other in buf, instead of what the base has: all of it
+// or, by LSN, the pages of relations that have changed.
+func (w *worker) replace(ctx context.Context, f frameRef, buf []byte, counts []int) error {
+	d := w.c.diff
+	pieces := d.base.PackList[f.pack].Pieces[f.frame]
+	some := false // a page tells by its LSN that it has changed
+	if d.by == ByLSN && w.logged {
+		rest := buf
+		for _, n := range counts {
+			for at := 0; at < n; at += int(w.c.start.PageSize) {
+				some = some || w.changed(rest[at:min(at+int(w.c.start.PageSize), n)])
+			}
+			rest = rest[n:]
+		}
+	}
+	for i, p := range pieces {
+		k := d.entryOf(p)
+		if k == gone {
+			continue
+		}
+		rel, isRel := pgfile.ParseRelation(w.c.entries[k].Path)
+		pageSize := blockSize
+		if isRel {
+			pageSize = int(w.c.start.PageSize)
+		}
+		got := buf[:counts[i]]
+		buf = buf[counts[i]:]
+		for at := 0; at < len(got); at += pageSize {
+			page, off := got[at:min(at+pageSize, len(got))], p.Offset+int64(at)
+			if some && !w.changed(page) {
+				continue
+			}
+			if isRel && w.c.start.Checksums {
+				if err := w.reverify(ctx, k, rel, page, off); err != nil {
+					return err
+				}
+			}
+			w.add(k, off, page)
+			d.replace(k, extent{off, off + int64(len(page))})
+		}
+		// What the file does not have any more.
+		if n := counts[i]; n < p.Length {
+			d.replace(k, extent{p.Offset + int64(n), p.Offset + int64(p.Length)})
+		}
+	}
+	return nil
+}
+
+// reverify is verify for a file that need not be the one that is open.
+func (w *worker) reverify(ctx context.Context, file int, rel pgfile.Relation, page []byte, off int64) error {
+	if err := w.open(ctx, file); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return w.verify(ctx, rel, page, off)
+}
+
+// changed tells by its LSN whether a page has changed since the base was begun. A page without one may be anything.
+func (w *worker) changed(page []byte) bool {
+	if len(page) < int(w.c.start.PageSize) {
+		return true
+	}
+	lsn := wal.LSN(pgfile.PageLSN(page))
+	return lsn == 0 || lsn >= w.c.diff.base.StartLSN
+}

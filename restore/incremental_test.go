@@ -1,0 +1,138 @@
+package restore_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgcairn/pgcairn/backup"
+	"github.com/pgcairn/pgcairn/internal/pgtest"
+	"github.com/pgcairn/pgcairn/repo"
+	"github.com/pgcairn/pgcairn/restore"
+)
+
+// TestIncrementals takes a full backup and, by every method, incrementals and differentials of a cluster that is changed
+// in all kinds of ways between and during them. Each restores alone to what was there.
+func TestIncrementals(t *testing.T) {
+	t.Parallel()
+	pgtest.Each(t, func(t *testing.T, major int) {
+		conf := archiving()
+		methods := []backup.Method{backup.ByIndex, backup.ByLSN, backup.ByCompare}
+		if major >= 17 {
+			conf["summarize_wal"] = "on"
+			methods = append(methods, backup.BySummary)
+		}
+		c := pgtest.New(t, &pgtest.Options{Major: major, Conf: conf, NoChecksums: major%2 == 0})
+		r := newRepo(t, true)
+		take := func(kind backup.Type, method backup.Method) *backup.Manifest {
+			m, err := backup.Take(t.Context(), r, source(t, c), &backup.Options{Type: kind, Method: method})
+			require.NoError(t, err)
+			require.Zero(t, m.BadPages)
+			return m
+		}
+		prepareChanges(t, c)
+		full := take(backup.Full, "")
+		last := full
+		for round, kind := range []backup.Type{backup.Incremental, backup.Differential, backup.Incremental} {
+			load := pgtest.StartLoad(t, c, nil)
+			change(t, c, round)
+			for i, method := range methods {
+				last = take(kind, method)
+				require.Equal(t, method, last.Method)
+				if round == 0 && method == backup.ByIndex { // others also see hint bits that were set
+					require.Less(t, last.StoredBytes, full.StoredBytes/2)
+				}
+				if i%3 == round {
+					requireRecovers(t, r, last, major)
+				}
+			}
+			load.Stop(t)
+			// With nothing going on, what is restored is what was there.
+			want := pgtest.Checksums(t, c)
+			m := take(kind, "")
+			require.Equal(t, backup.ByIndex, m.Method, m.Reason)
+			b := recovered(t, r, restore.Immediate(), &restore.PlanOptions{Backup: m.ID}, nil, nil)
+			require.Equal(t, want, pgtest.Checksums(t, b))
+			requireVisible(t, b)
+			pgtest.Amcheck(t, b)
+			b.Stop(t)
+			if major == pgtest.DistroMajor(t) {
+				pgtest.PgChecksums(t, b.Data)
+			}
+		}
+		require.NotEqual(t, full.ID, last.Parent)
+		pushAll(t, c, r)
+		want := pgtest.Checksums(t, c)
+		c.Stop(t)
+		b := recovered(t, r, restore.Latest(), nil, nil, nil)
+		require.Equal(t, want, pgtest.Checksums(t, b))
+	})
+}
+
+// requireRecovers restores a backup that was taken under load, and has the server look for damage.
+func requireRecovers(t *testing.T, r *repo.Repo, m *backup.Manifest, major int) {
+	t.Helper()
+	p, err := restore.Prepare(t.Context(), r, restore.Immediate(), &restore.PlanOptions{Backup: m.ID})
+	require.NoError(t, err)
+	dir := filepath.Join(pgtest.Dir(t), "data")
+	_, err = p.Run(t.Context(), r, dir, nil)
+	require.NoError(t, err)
+	b := pgtest.Boot(t, dir, major, nil)
+	requireVisible(t, b)
+	pgtest.Amcheck(t, b)
+	b.Stop(t)
+}
+
+// prepareChanges makes what change changes.
+func prepareChanges(t *testing.T, c *pgtest.Cluster) {
+	t.Helper()
+	c.Exec(t,
+		`create table quiet as select i, repeat(md5(i::text), 30) as pad from generate_series(1, 30000) i`,
+		`create table visible (id int primary key, pad text)`,
+		`insert into visible select i, repeat('v', 500) from generate_series(1, 5000) i`,
+		`create table shrinks as select i, repeat('s', 500) as pad from generate_series(1, 5000) i`,
+		`create table clustered (id int primary key, pad text)`,
+		`insert into clustered select i, md5(i::text) from generate_series(1, 5000) i`,
+		`create unlogged table fleeting as select 1 as x`,
+		`create database other`,
+	)
+	c.Exec(t, `vacuum`)
+}
+
+// change changes a cluster in a number of ways, other ones each round.
+func change(t *testing.T, c *pgtest.Cluster, round int) {
+	t.Helper()
+	c.Exec(t, `update quiet set pad = pad || 'x' where i % 1000 = 0`)
+	// Pages whose bits in the visibility map are cleared, which no record names a block for.
+	c.Exec(t, `delete from visible where id % 200 = 7 + `+string(rune('0'+round)))
+	switch round {
+	case 0:
+		c.Exec(t, `delete from shrinks where i > 100`, `vacuum shrinks`, `insert into shrinks select i, 'again' from generate_series(1, 20000) i`)
+		c.Exec(t, `create database copied template other`)
+		c.Exec(t, `create table added as select generate_series(1, 1000) as i`)
+	case 1:
+		c.Exec(t, `truncate shrinks`, `cluster clustered using clustered_pkey`, `vacuum full visible`, `alter table fleeting set logged`)
+		c.Exec(t, `drop database other`)
+		c.Exec(t, `create database other`)
+	case 2:
+		c.Exec(t, `drop table added`, `reindex table visible`, `create index on clustered (pad)`, `drop database copied`, `vacuum (freeze) quiet`)
+	}
+	c.Exec(t, `checkpoint`)
+}
+
+// requireVisible demands that index-only scans, which believe the visibility map, see what the tables have.
+func requireVisible(t *testing.T, c *pgtest.Cluster) {
+	t.Helper()
+	conn := c.Connect(t)
+	count := func(settings ...string) (n int64) {
+		for _, s := range settings {
+			_, err := conn.Exec(t.Context(), s)
+			require.NoError(t, err)
+		}
+		require.NoError(t, conn.QueryRow(t.Context(), `select count(*) from visible where id > 0`).Scan(&n))
+		return n
+	}
+	scanned := count(`set enable_indexonlyscan = off`, `set enable_indexscan = off`, `set enable_bitmapscan = off`)
+	require.Equal(t, scanned, count(`reset all`, `set enable_seqscan = off`, `set enable_bitmapscan = off`))
+}
