@@ -112,6 +112,14 @@ func (m *Manifest) add(l manifestLine) (end bool, err error) {
 	case l.Bad != nil:
 		m.BadPageList = append(m.BadPageList, *l.Bad)
 		err = m.checkBadPage(len(m.BadPageList) - 1)
+	case l.Catalog != nil && m.Catalog == nil:
+		m.Catalog = l.Catalog
+	case l.Database != nil && m.Catalog != nil:
+		m.Catalog.Databases = append(m.Catalog.Databases, *l.Database)
+		err = m.checkDatabase(len(m.Catalog.Databases) - 1)
+	case l.Relation != nil && m.Catalog != nil:
+		m.Catalog.Relations = append(m.Catalog.Relations, *l.Relation)
+		err = m.checkRelation(len(m.Catalog.Relations) - 1)
 	case l.Pack != nil:
 		p := PackPieces{Pack: repo.Pack{Key: l.Pack.Key, Size: l.Pack.Size}}
 		for _, f := range l.Pack.Frames {
@@ -121,8 +129,7 @@ func (m *Manifest) add(l manifestLine) (end bool, err error) {
 		m.PackList = append(m.PackList, p)
 		err = m.checkPack(len(m.PackList) - 1)
 	case l.End != nil:
-		e := *l.End
-		if e.Tablespaces != len(m.Tablespaces) || e.Directories != len(m.Directories) || e.Files != len(m.FileList) || e.BadPages != len(m.BadPageList) || e.Packs != len(m.PackList) {
+		if *l.End != m.counts() {
 			return false, m.malformed("its end counts otherwise")
 		}
 		return true, nil

@@ -42,6 +42,16 @@ func Directory(pgdata, conn string, o *DirectoryOptions) (Source, error) {
 	if d.connect, err = connector(conn, o.Connect); err != nil {
 		return nil, err
 	}
+	if o.Connect == nil {
+		d.connectTo = func(ctx context.Context, database string) (*pgx.Conn, error) {
+			config, err := pgx.ParseConfig(conn)
+			if err != nil {
+				return nil, err
+			}
+			config.Database = database
+			return pgx.ConnectConfig(ctx, config)
+		}
+	}
 	return d, nil
 }
 
@@ -72,6 +82,8 @@ type directory struct {
 	pgdata  string
 	connect func(context.Context) (*pgx.Conn, error)
 	log     *slog.Logger
+
+	connectTo func(ctx context.Context, database string) (*pgx.Conn, error) // nil: only to the one database
 }
 
 // DirectoryError means that a directory is not the data directory of the server that was connected to.
@@ -91,7 +103,7 @@ func (d *directory) Begin(ctx context.Context, o BeginOptions) (_ Session, err e
 	if err != nil {
 		return nil, &connectError{err: err}
 	}
-	s := &directorySession{pgdata: d.pgdata, server: &server{conn: conn, log: d.log}, control: control}
+	s := &directorySession{pgdata: d.pgdata, server: &server{conn: conn, log: d.log}, control: control, connectTo: d.connectTo}
 	defer func() {
 		if err != nil {
 			_ = s.Close()
@@ -158,6 +170,8 @@ type directorySession struct {
 	server  *server
 	control pgfile.Control
 	start   Start
+
+	connectTo func(ctx context.Context, database string) (*pgx.Conn, error) // nil: only to the one database
 }
 
 func (s *directorySession) Start() Start { return s.start }
@@ -178,6 +192,11 @@ func (s *directorySession) Stop(ctx context.Context) (Stop, error) {
 	stop, err := s.server.end(ctx)
 	stop.Control = content
 	return stop, err
+}
+
+// Catalog implements [Cataloger].
+func (s *directorySession) Catalog(ctx context.Context) (*Catalog, error) {
+	return s.server.catalog(ctx, s.connectTo)
 }
 
 // Summaries implements [Summarizer].

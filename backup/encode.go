@@ -26,6 +26,9 @@ const manifestVersion = 2
 
 // version is that of the oldest layout that can tell what the manifest does.
 func (m *Manifest) version() int {
+	if m.Catalog != nil {
+		return 2
+	}
 	for i := range m.PackList {
 		for _, pieces := range m.PackList[i].Pieces {
 			if len(pieces) == 0 || slices.ContainsFunc(pieces, func(p Piece) bool { return p.File == NoFile }) {
@@ -45,6 +48,9 @@ type manifestLine struct {
 	Directory     *string     `json:"directory,omitempty"`
 	File          *File       `json:"file,omitempty"`
 	Bad           *BadPage    `json:"bad_page,omitempty"`
+	Catalog       *Catalog    `json:"catalog,omitempty"`
+	Database      *Database   `json:"database,omitempty"`
+	Relation      *Relation   `json:"relation,omitempty"`
 	Pack          *packLine   `json:"pack,omitempty"`
 	End           *endLine    `json:"end,omitempty"`
 }
@@ -65,6 +71,8 @@ type endLine struct {
 	Directories int `json:"directories"`
 	Files       int `json:"files"`
 	BadPages    int `json:"bad_pages"`
+	Databases   int `json:"databases,omitempty"`
+	Relations   int `json:"relations,omitempty"`
 	Packs       int `json:"packs"`
 }
 
@@ -125,16 +133,35 @@ func (m *Manifest) encode(w io.Writer, key string) error {
 	for i := range m.BadPageList {
 		put(manifestLine{Bad: &m.BadPageList[i]})
 	}
+	if c := m.Catalog; c != nil {
+		put(manifestLine{Catalog: c})
+		for i := range c.Databases {
+			put(manifestLine{Database: &c.Databases[i]})
+		}
+		for i := range c.Relations {
+			put(manifestLine{Relation: &c.Relations[i]})
+		}
+	}
 	for i := range m.PackList {
 		put(manifestLine{Pack: m.PackList[i].line()})
 	}
-	put(manifestLine{End: &endLine{
-		Tablespaces: len(m.Tablespaces), Directories: len(m.Directories), Files: len(m.FileList), BadPages: len(m.BadPageList), Packs: len(m.PackList),
-	}})
+	end := m.counts()
+	put(manifestLine{End: &end})
 	if err != nil {
 		return err
 	}
 	return buf.Flush()
+}
+
+// counts is what the last line says.
+func (m *Manifest) counts() endLine {
+	l := endLine{
+		Tablespaces: len(m.Tablespaces), Directories: len(m.Directories), Files: len(m.FileList), BadPages: len(m.BadPageList), Packs: len(m.PackList),
+	}
+	if c := m.Catalog; c != nil {
+		l.Databases, l.Relations = len(c.Databases), len(c.Relations)
+	}
+	return l
 }
 
 func (p *PackPieces) line() *packLine {

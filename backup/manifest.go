@@ -90,6 +90,7 @@ type Manifest struct {
 	FileList      []File       // ascending by Path
 	PackList      []PackPieces // ascending by Key
 	BadPageList   []BadPage
+	Catalog       *Catalog // nil where the source knows no names
 }
 
 // File is a file of the cluster. Bytes that no piece covers are zero.

@@ -20,10 +20,13 @@ const (
 
 // check tells what a manifest says that cannot be: each entry, and what they say together.
 func (m *Manifest) check() error {
+	counts := m.counts()
 	for _, list := range []struct {
 		n     int
 		check func(i int) error
 	}{
+		{counts.Databases, m.checkDatabase},
+		{counts.Relations, m.checkRelation},
 		{len(m.Tablespaces), m.checkTablespace},
 		{len(m.Directories), m.checkDirectory},
 		{len(m.FileList), m.checkFile},
@@ -84,6 +87,20 @@ func (m *Manifest) checkFile(i int) error {
 func (m *Manifest) checkBadPage(i int) error {
 	if i > 0 && compareBadPages(m.BadPageList[i-1], m.BadPageList[i]) >= 0 {
 		return errors.New("bad pages are out of order")
+	}
+	return checkCount(i)
+}
+
+func (m *Manifest) checkDatabase(i int) error {
+	if d := m.Catalog.Databases; i > 0 && d[i].OID <= d[i-1].OID {
+		return errors.New("databases are out of order")
+	}
+	return checkCount(i)
+}
+
+func (m *Manifest) checkRelation(i int) error {
+	if r := m.Catalog.Relations; i > 0 && compareRelations(r[i-1], r[i]) >= 0 {
+		return errors.New("relations are out of order")
 	}
 	return checkCount(i)
 }

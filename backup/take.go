@@ -142,6 +142,11 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 	if err != nil {
 		return err
 	}
+	if s, ok := session.(Cataloger); ok {
+		if t.manifest.Catalog, err = s.Catalog(ctx); err != nil {
+			return err
+		}
+	}
 	c := newCollector(t.repo, id, start, entries, d, todo)
 	t.total = c.total
 	committing := false // from then on the packs may be those of a backup, whatever the error
@@ -158,7 +163,7 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := t.fill(id, start, stop, dirs, c); err != nil {
+	if err := t.fill(ctx, id, start, stop, dirs, c); err != nil {
 		return err
 	}
 	t.progress("wal", c.read.Load(), c.stored.Load())
@@ -292,7 +297,7 @@ func (t *taker) progress(phase string, read, stored int64) {
 }
 
 // fill puts together the manifest.
-func (t *taker) fill(id ID, start Start, stop Stop, dirs []string, c *collector) error {
+func (t *taker) fill(ctx context.Context, id ID, start Start, stop Stop, dirs []string, c *collector) error {
 	label, err := pgfile.ParseLabel(stop.Label)
 	if err != nil {
 		return fmt.Errorf("backup: %w", err)
@@ -317,8 +322,11 @@ func (t *taker) fill(id ID, start Start, stop Stop, dirs []string, c *collector)
 	m.Label, m.TablespaceMap, m.Control = stop.Label, stop.TablespaceMap, stop.Control
 	m.Tablespaces, m.Directories = start.Tablespaces, dirs
 	c.fill(m, stop.LSN)
+	names := m.Catalog.Names()
 	for _, b := range m.BadPageList {
-		t.log.Warn("a page does not match its checksum", "path", b.Path, "block", b.Block)
+		r, _ := names.Of(b.Path)
+		t.log.WarnContext(ctx, "a page does not match its checksum", "path", b.Path, "block", b.Block,
+			"relation", strings.TrimPrefix(r.Schema+"."+r.Name, "."), "database", m.Catalog.DatabaseName(r.Database))
 	}
 	return m.check()
 }

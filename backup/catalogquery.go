@@ -1,0 +1,95 @@
+package backup
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// recoverySettings are those that a standby must not have lower than its primary (CheckRequiredParameterValues of
+// xlogrecovery.c), and what decides on what is in the WAL.
+const recoverySettings = `select name, setting from pg_settings where name in ('max_connections', 'max_worker_processes',
+	'max_wal_senders', 'max_prepared_transactions', 'max_locks_per_transaction', 'wal_level')`
+
+const databaseQuery = `select oid, datname, dattablespace, datallowconn from pg_database order by oid`
+
+// relationQuery lists what has files. A relation whose filenode is in a map, as those of shared catalogs are, is asked
+// for with the function. Temporary ones are in no backup.
+const relationQuery = `select case when c.relisshared then 0::oid else d.oid end, c.oid, n.nspname, c.relname, c.relkind::text,
+		case when c.reltablespace = 0 then d.dattablespace else c.reltablespace end,
+		pg_relation_filenode(c.oid), coalesce(i.indrelid, p.oid, 0::oid)
+	from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_database d on d.datname = current_database()
+	left join pg_index i on i.indexrelid = c.oid left join pg_class p on c.relkind = 't' and p.reltoastrelid = c.oid
+	where c.relkind in ('r', 'i', 'S', 't', 'm') and c.relpersistence <> 't' and pg_relation_filenode(c.oid) is not null`
+
+// catalog asks the server for names. connect opens a connection to a database; nil is that there is only this one.
+func (s *server) catalog(ctx context.Context, connect func(ctx context.Context, database string) (*pgx.Conn, error)) (*Catalog, error) {
+	c := &Catalog{Settings: map[string]string{}}
+	if err := s.conn.QueryRow(ctx, `select version()`).Scan(&c.Version); err != nil {
+		return nil, fmt.Errorf("backup: ask the server for names: %w", err)
+	}
+	rows, err := s.conn.Query(ctx, recoverySettings)
+	if err != nil {
+		return nil, fmt.Errorf("backup: ask the server for names: %w", err)
+	}
+	var name, value string
+	if _, err := pgx.ForEachRow(rows, []any{&name, &value}, func() error { c.Settings[name] = value; return nil }); err != nil {
+		return nil, fmt.Errorf("backup: ask the server for names: %w", err)
+	}
+	if rows, err = s.conn.Query(ctx, databaseQuery); err != nil {
+		return nil, fmt.Errorf("backup: ask the server for names: %w", err)
+	}
+	var open []string
+	var d Database
+	var allowed bool
+	_, err = pgx.ForEachRow(rows, []any{&d.OID, &d.Name, &d.Tablespace, &allowed}, func() error {
+		if c.Databases = append(c.Databases, d); allowed {
+			open = append(open, d.Name)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("backup: ask the server for names: %w", err)
+	}
+	for _, name := range open {
+		if err := s.relations(ctx, c, name, connect); err != nil {
+			if ctx.Err() != nil {
+				return nil, err
+			}
+			s.log.WarnContext(ctx, "the relations of a database are left without names", "database", name, "error", err)
+		}
+	}
+	slices.SortFunc(c.Relations, compareRelations)
+	// Every database tells of those that all share.
+	c.Relations = slices.CompactFunc(c.Relations, func(a, b Relation) bool { return compareRelations(a, b) == 0 })
+	return c, nil
+}
+
+// relations adds those of one database.
+func (s *server) relations(ctx context.Context, c *Catalog, database string,
+	connect func(ctx context.Context, database string) (*pgx.Conn, error),
+) error {
+	conn := s.conn
+	if database != conn.Config().Database {
+		if connect == nil {
+			return nil
+		}
+		var err error
+		if conn, err = connect(ctx, database); err != nil {
+			return err
+		}
+		defer conn.Close(context.WithoutCancel(ctx))
+	}
+	rows, err := conn.Query(ctx, relationQuery)
+	if err != nil {
+		return err
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Relation])
+	if err != nil {
+		return err
+	}
+	c.Relations = append(c.Relations, list...)
+	return nil
+}
