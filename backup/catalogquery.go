@@ -80,7 +80,7 @@ func (s *server) relations(ctx context.Context, c *Catalog, database string,
 		if conn, err = connect(ctx, database); err != nil {
 			return err
 		}
-		defer conn.Close(context.WithoutCancel(ctx))
+		defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	}
 	rows, err := conn.Query(ctx, relationQuery)
 	if err != nil {

@@ -165,16 +165,18 @@ func (s *server) summaries(ctx context.Context, t wal.Timeline, from, to wal.LSN
 	}
 }
 
-// summaryTime bounds the wait for a WAL summary.
-const summaryTime = 30 * time.Second
+// summaryTime bounds the wait for a WAL summary. The server's summarizer may sleep for 30 seconds (MAX_SLEEP_QUANTA of
+// walsummarizer.c), and again.
+const summaryTime = 70 * time.Second
 
 // summary is a WAL summary of the server.
 type summary struct{ start, end wal.LSN }
 
 // summaryList returns the summaries from one position on, and up to where, without a gap, they tell of changes.
 func (s *server) summaryList(ctx context.Context, t wal.Timeline, from, to wal.LSN) (list []summary, covered wal.LSN, err error) {
-	rows, err := s.conn.Query(ctx, `select start_lsn::text, end_lsn::text from pg_available_wal_summaries()
-		where tli = $1 and end_lsn > $2::text::pg_lsn and start_lsn < $3::text::pg_lsn order by start_lsn`, int64(t), from.String(), to.String())
+	rows, err := s.conn.Query(ctx, `select a.start_lsn::text, a.end_lsn::text from pg_available_wal_summaries() a
+		where a.tli = $1 and a.end_lsn > $2::text::pg_lsn and a.start_lsn < $3::text::pg_lsn order by a.start_lsn`,
+		int64(t), from.String(), to.String())
 	if err != nil {
 		return nil, 0, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/pgcairn/pgcairn/internal/pgtest"
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/restore"
+	"github.com/pgcairn/pgcairn/wal"
 )
 
 // TestIncrementals takes a full backup and, by every method, incrementals and differentials of a cluster that is changed
@@ -63,11 +64,32 @@ func TestIncrementals(t *testing.T) {
 		}
 		require.NotEqual(t, full.ID, last.Parent)
 		pushAll(t, c, r)
+		require.Contains(t, droppedNames(t, r), "public.added")
 		want := pgtest.Checksums(t, c)
 		c.Stop(t)
 		b := recovered(t, r, restore.Latest(), nil, nil, nil)
 		require.Equal(t, want, pgtest.Checksums(t, b))
 	})
+}
+
+// droppedNames are the relations that were dropped, by the names that backups know.
+func droppedNames(t *testing.T, r *repo.Repo) (all []string) {
+	t.Helper()
+	a, err := wal.NewArchive(r, nil)
+	require.NoError(t, err)
+	namer, err := backup.NewNamer(t.Context(), r)
+	require.NoError(t, err)
+	for e, err := range a.Search(t.Context(), wal.Query{Kinds: []wal.EventKind{wal.EventDrop}}) {
+		require.NoError(t, err)
+		for _, dropped := range e.Relations {
+			rel, ok, err := namer.Name(t.Context(), e.LSN, dropped)
+			require.NoError(t, err)
+			if ok {
+				all = append(all, rel.Schema+"."+rel.Name)
+			}
+		}
+	}
+	return all
 }
 
 // requireRecovers restores a backup that was taken under load, and has the server look for damage.

@@ -144,9 +144,9 @@ func (tr *torturer) step() {
 		tr.try(f(`update %s set pad = pad || 'x', n = n + 1 where id %% %d = 0`, table, 1+tr.random.IntN(300)))
 	case 8: // it shrinks, and grows again
 		tr.try(f(`delete from %s where id > %d`, table, rows), `vacuum `+table,
-			f(`insert into %s select i, i, 'again' from generate_series(%d, %d) i`, table, rows+1, rows+500))
+			f(`insert into %s select i, 1, 'again' from generate_series(%d, %d) i`, table, rows+1, rows+500))
 	case 9:
-		tr.try(f(`insert into %s select i, i, repeat('n', 300) from generate_series(100000 + %d, 100000 + 2 * %d) i`, table, rows, rows))
+		tr.try(f(`insert into %s select i, 1, repeat('n', 300) from generate_series(100000 + %d, 100000 + 2 * %d) i`, table, rows, rows))
 	case 10:
 		tr.try(`vacuum full ` + table)
 	case 11:
@@ -169,7 +169,7 @@ func (tr *torturer) step() {
 		tr.try(f(`alter database d%d set tablespace %s`, n, []string{"aside", "pg_default"}[tr.random.IntN(2)]))
 	case 18:
 		tr.prepared++
-		tr.try(`begin`, f(`insert into %s select i, i, 'prepared' from generate_series(-%d, -%d) i`, table, 10*tr.prepared+9, 10*tr.prepared),
+		tr.try(`begin`, f(`insert into %s select i, 1, 'prepared' from generate_series(-%d, -%d) i`, table, 10*tr.prepared+9, 10*tr.prepared),
 			f(`prepare transaction 'p%d'`, tr.prepared))
 	case 19:
 		tr.finish()

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgcairn/pgcairn/backup"
 	"github.com/pgcairn/pgcairn/wal"
 )
 
@@ -14,6 +15,34 @@ type walSearchCommand struct {
 	From *timeFlag       `placeholder:"T" help:"Not before this time: RFC 3339, or as PostgreSQL prints it."`
 	To   *timeFlag       `placeholder:"T" help:"Not after this time."`
 	Kind []wal.EventKind `enum:"commit,drop,truncate,restore-point" default:"commit,drop,truncate,restore-point" help:"What to look for: commit, drop, truncate or restore-point."`
+}
+
+// eventDoc is an event as it is printed.
+type eventDoc struct {
+	wal.Event
+	Relations []relationDoc `json:"relations,omitempty"`
+}
+
+// relationDoc is a relation, with its name where a backup knows it.
+type relationDoc struct {
+	wal.Relation
+	Name string `json:"name,omitempty"`
+}
+
+func newEventDoc(ctx context.Context, namer *backup.Namer, e wal.Event) (eventDoc, error) {
+	doc := eventDoc{Event: e}
+	for _, r := range e.Relations {
+		known, ok, err := namer.Name(ctx, e.LSN, r)
+		if err != nil {
+			return doc, err
+		}
+		named := relationDoc{Relation: r}
+		if ok {
+			named.Name = known.Schema + "." + known.Name
+		}
+		doc.Relations = append(doc.Relations, named)
+	}
+	return doc, nil
 }
 
 // Run runs the command.
@@ -29,14 +58,26 @@ func (c *walSearchCommand) Run(ctx context.Context, a *app) error {
 	if c.To != nil {
 		q.To = c.To.Time
 	}
+	r, err := a.repository(ctx, nil)
+	if err != nil {
+		return err
+	}
+	namer, err := backup.NewNamer(ctx, r)
+	if err != nil {
+		return err
+	}
 	found := struct {
-		Events []wal.Event `json:"events"`
-	}{[]wal.Event{}}
+		Events []eventDoc `json:"events"`
+	}{[]eventDoc{}}
 	for e, err := range archive.Search(ctx, q) {
 		if err != nil {
 			return err
 		}
-		found.Events = append(found.Events, e)
+		doc, err := newEventDoc(ctx, namer, e)
+		if err != nil {
+			return err
+		}
+		found.Events = append(found.Events, doc)
 	}
 	return a.print(found, func(w *strings.Builder) {
 		for _, e := range found.Events {
@@ -51,7 +92,11 @@ func (c *walSearchCommand) Run(ctx context.Context, a *app) error {
 				fmt.Fprintf(w, ", %s", e.Name)
 			}
 			for _, r := range e.Relations {
-				fmt.Fprintf(w, ", %s", r)
+				if r.Name != "" {
+					fmt.Fprintf(w, ", %s", r.Name)
+				} else {
+					fmt.Fprintf(w, ", %s", r.Relation)
+				}
 			}
 			fmt.Fprintln(w)
 		}
