@@ -3,6 +3,7 @@
 FUZZTIME ?= 10s
 BENCHFLAGS ?=
 LINTER := .tools/golangci-lint
+S3SERVER := .tools/versitygw
 # Static programs run on any Linux, and start a millisecond sooner.
 BUILD := CGO_ENABLED=0 go build -trimpath
 TEST := go test -race -p 2 -timeout 30m
@@ -17,7 +18,7 @@ build: ## build the example CLI: bin/pgcairn, and bin/pgcairn-cloud, which it be
 	cd examples && $(BUILD) -o ../bin/pgcairn ./pgcairn
 	cd examples && $(BUILD) -tags cloud -o ../bin/pgcairn-cloud ./pgcairn
 
-tools: servers $(LINTER) ## install all that tests, linter and benchmarks need (Debian packages when run by root or sudo)
+tools: servers $(LINTER) $(S3SERVER) ## install all that tests, linter and benchmarks need (Debian packages when run by root or sudo)
 
 servers: ## install PostgreSQL 13 to 18 and Debian's client tools
 	internal/tools/install.sh
@@ -48,3 +49,6 @@ clean: ## remove what was built
 
 $(LINTER): internal/tools/go.mod internal/tools/go.sum
 	cd internal/tools && go build -o ../../$(LINTER) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(S3SERVER): internal/tools/s3/go.mod internal/tools/s3/go.sum
+	cd internal/tools/s3 && CGO_ENABLED=0 go build -trimpath -o ../../../$(S3SERVER) github.com/versity/versitygw/cmd/versitygw
