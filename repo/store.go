@@ -43,8 +43,9 @@ type Writer interface {
 
 	// Commit makes the object visible and durable, exclusively: when another object was committed under the same key
 	// it fails with an error matching fs.ErrExist and leaves that object as it is. An object that Commit reports as
-	// existing is as durable as one that Commit has written. Any error but fs.ErrExist leaves open whether the object
-	// was committed; it was committed whole or not at all.
+	// existing is as durable as one that Commit has written. It may be this very object: a store that repeats a request
+	// whose answer was lost cannot tell. Any error but fs.ErrExist leaves open whether the object was committed; it was
+	// committed whole or not at all.
 	Commit() (Info, error)
 
 	// Close releases the writer. Before Commit it aborts and leaves no object; after Commit it does nothing.

@@ -124,6 +124,58 @@ func TestBucketRefusalIsConfirmed(t *testing.T) {
 	require.ErrorIs(t, writeObject(s, "a", ""), fs.ErrExist)
 }
 
+// A service that refuses a large body early, or whose answer is lost, leaves the client with no more than a broken
+// connection. What is there then is what counts.
+func TestBucketUploadWithoutAnAnswer(t *testing.T) {
+	broken := errors.New("connection reset by peer")
+	there := map[string][]byte{"a": []byte("somebody's")}
+	tests := []struct {
+		name    string
+		objects map[string][]byte
+		upload  func(d *scripted) error
+		stat    error
+		exists  bool
+	}{
+		{name: "refused", objects: there, upload: func(*scripted) error { return broken }, exists: true},
+		{name: "done", upload: func(d *scripted) error {
+			d.objects = map[string][]byte{"a": []byte("data")}
+			return broken
+		}, exists: true},
+		{name: "not done", upload: func(*scripted) error { return broken }},
+		{name: "nothing answers", objects: there, upload: func(*scripted) error { return broken }, stat: broken},
+		{name: "not permitted", objects: there, upload: func(*scripted) error { return coded{broken, gcerrors.PermissionDenied} }},
+		{name: "no such bucket", upload: func(*scripted) error { return notFound("NoSuchBucket") }},
+	}
+	for _, tt := range tests {
+		for size, o := range map[string]*bucket.Options{"": nil, ", streamed": {BufferSize: 1}} {
+			t.Run(tt.name+size, func(t *testing.T) {
+				d := &scripted{objects: tt.objects}
+				d.upload = func(string) error { return tt.upload(d) }
+				d.attributes = func(string) error { return tt.stat }
+				err := writeObject(bucket.New(d.bucket(), o), "a", "data")
+				if tt.exists {
+					require.ErrorIs(t, err, fs.ErrExist)
+					require.ErrorIs(t, err, broken, "the driver's error is inside")
+				} else {
+					requireNoAnswer(t, err)
+				}
+			})
+		}
+	}
+	d := &scripted{objects: there}
+	ctx, cancel := context.WithCancel(t.Context())
+	d.upload = func(string) error {
+		cancel()
+		return broken
+	}
+	w, err := bucket.New(d.bucket(), nil).Create(ctx, "a")
+	require.NoError(t, err)
+	_, err = w.Commit()
+	require.ErrorIs(t, err, context.Canceled)
+	requireNoAnswer(t, err)
+	assert.Equal(t, []string{"PUT a"}, d.log, "nobody waits for an answer any more")
+}
+
 func TestBucketRepeatsConflictingWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, left := &scripted{}, 2

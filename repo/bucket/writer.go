@@ -154,14 +154,32 @@ func (w *writer) put() error {
 // failure makes the error of an upload one that repo.Store allows. A refusal stands unless the service says in the same
 // breath that there is no object, as Azure's emulator does while parts of an aborted upload are there; credentials that
 // may only write get no such second answer.
+//
+// An object that is there after an upload that got no answer is one that exists too. Either the answer was lost after
+// the work was done; or it was a refusal, which a service may send and hang up before it has read a large body, so that
+// the client's system drops it.
 func (w *writer) failure(op string, err error) error {
-	if !refused(err) {
+	refused := refused(err)
+	if !refused && (w.ctx.Err() != nil || answered(err)) {
 		return objerr.Failed(w.ctx, op, w.key, err)
 	}
-	if _, statErr := w.s.Stat(w.ctx, w.key); errors.Is(statErr, fs.ErrNotExist) {
-		return objerr.Failed(w.ctx, op, w.key, fmt.Errorf("refused as existing, but there is no such object: %w", err))
+	_, statErr := w.s.Stat(w.ctx, w.key)
+	switch {
+	case refused && errors.Is(statErr, fs.ErrNotExist):
+		err = fmt.Errorf("refused as existing, but there is no such object: %w", err)
+	case refused || statErr == nil:
+		return objerr.Taken(op, w.key, err)
 	}
-	return objerr.Taken(op, w.key, err)
+	return objerr.Failed(w.ctx, op, w.key, err)
+}
+
+// answered tells whether an upload failed by an answer that nothing was written.
+func answered(err error) bool {
+	switch gcerrors.Code(err) {
+	case gcerrors.PermissionDenied, gcerrors.NotFound, gcerrors.FailedPrecondition:
+		return true
+	}
+	return false
 }
 
 // refused tells whether a write failed because the object exists.
