@@ -2,6 +2,7 @@ package backup_test
 
 import (
 	"context"
+	"io/fs"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,6 +57,31 @@ func TestTakeWhenTheStoreFails(t *testing.T) {
 				require.ErrorIs(t, err, repotest.ErrInjected, "%v", struck)
 				committed := name != "fails" && struck.Op == repotest.OpCommit && listed == 1
 				require.Equal(t, committed, len(all) == 1, "%v", struck)
+			}
+		})
+	}
+}
+
+// A store that repeats a request whose answer was lost says that the object exists, though it has just written it.
+func TestTakeWhenTheStoreRepeats(t *testing.T) {
+	t.Parallel()
+	_, write := newCipher(t)
+	for name, cipher := range map[string]repo.Cipher{"plain": nil, "encrypted": write} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for n := 1; ; n++ {
+				mem := repotest.Mem(nil)
+				newRepo(t, mem, cipher)
+				s := repotest.Faulty(mem, repotest.Fault{Op: repotest.OpCommit, Nth: n, Do: repotest.FailAfter(fs.ErrExist)})
+				r, err := repo.Open(t.Context(), s, &repo.Options{Cipher: cipher, Now: clock()})
+				require.NoError(t, err)
+				_, err = backup.Take(t.Context(), r, backuptest.New(nil), &backup.Options{Jobs: 1})
+				require.NoError(t, err, "%d", n)
+				require.Len(t, keys(t, mem, "backups/"), 1)
+				if s.Struck() == 0 {
+					require.Greater(t, n, 5)
+					break
+				}
 			}
 		})
 	}

@@ -96,7 +96,10 @@ func ExampleRepo_Put() {
 	}
 	info, err := r.Put(ctx, "notes/stones", nil, write)
 	fmt.Println(info.Key, err)
-	_, err = r.Put(ctx, "notes/stones", nil, write)
+	_, err = r.Put(ctx, "notes/stones", nil, func(w io.Writer) error {
+		_, err := fmt.Fprintln(w, "other stones")
+		return err
+	})
 	fmt.Println("exists:", errors.Is(err, fs.ErrExist))
 	// Output:
 	// notes/stones <nil>

@@ -103,7 +103,8 @@ const packSize = 14 << 20
 // Full tells that the pack has reached its usual size, 14 to 15 MiB, or its bound of frames, and should be committed.
 func (w *PackWriter) Full() bool { return w.s.total >= packSize || len(w.frames) >= maxPackFrames }
 
-// Commit makes the pack durable. A taken key is an error matching fs.ErrExist.
+// Commit makes the pack durable. A taken key is an error matching fs.ErrExist, unless it holds just this pack, as with
+// [Repo.Put].
 func (w *PackWriter) Commit() (Pack, error) {
 	info, err := w.s.commit(packTable(w.frames))
 	if err != nil {

@@ -6,21 +6,27 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"sync"
 
+	"github.com/pgcairn/pgcairn/internal/objerr"
 	"github.com/zeebo/xxh3"
 )
 
 // sealer writes one object: head, frames, tail, through the cipher into the store. The tail ends with a checksum over
 // every byte before it.
 type sealer struct {
-	key   string
-	dst   Writer
-	out   io.Writer      // the cipher, or dst
-	enc   io.WriteCloser // the cipher, or nil
-	sum   *xxh3.Hasher128
-	total int64 // bytes of plaintext written
-	err   error // that a write failed with; then nothing can be committed
+	ctx      context.Context
+	store    Store
+	key      string
+	labelled bool
+	dst      Writer
+	stored   *written       // what dst was given
+	out      io.Writer      // the cipher, or stored
+	enc      io.WriteCloser // the cipher, or nil
+	sum      *xxh3.Hasher128
+	total    int64 // bytes of plaintext written
+	err      error // that a write failed with; then nothing can be committed
 }
 
 // seal starts an object and writes its head.
@@ -39,10 +45,11 @@ func (r *Repo) seal(ctx context.Context, key string, label []byte) (*sealer, err
 	if err != nil {
 		return nil, fmt.Errorf("repo: create %s: %w", key, err)
 	}
-	s := &sealer{key: key, dst: dst, out: dst, sum: xxh3.New128()}
+	stored := &written{w: dst, sum: xxh3.New128()}
+	s := &sealer{ctx: ctx, store: r.store, key: key, labelled: label != nil, dst: dst, stored: stored, out: stored, sum: xxh3.New128()}
 	if r.keys != nil {
 		f := front{id: d.ID, label: label}.bytes(key)
-		if s.enc, err = r.keys.cipher.Encrypt(dst, d.Public, f); err != nil {
+		if s.enc, err = r.keys.cipher.Encrypt(stored, d.Public, f); err != nil {
 			return nil, errors.Join(fmt.Errorf("repo: encrypt %s: %w", key, err), dst.Close())
 		}
 		s.out = s.enc
@@ -80,13 +87,50 @@ func (s *sealer) commit(data []byte) (Info, error) {
 		}
 	}
 	info, err := s.dst.Commit()
+	if errors.Is(err, fs.ErrExist) && !s.labelled {
+		info, err = s.compare(err)
+	}
 	if err != nil {
-		return info, fmt.Errorf("repo: commit %s: %w", s.key, err)
+		return Info{}, fmt.Errorf("repo: commit %s: %w", s.key, err)
 	}
 	return info, nil
 }
 
+// compare returns taken, the answer that the object exists, unless what is there is what this sealer has written, to the
+// last byte: then a store has repeated a request whose answer was lost. It takes no key, since encryption makes the
+// bytes of no other object the same. Whoever gives a label can tell with less, and for content that others may have
+// written too.
+func (s *sealer) compare(taken error) (Info, error) {
+	body, err := s.store.Open(s.ctx, s.key, 0, -1)
+	if err != nil {
+		return Info{}, errors.Join(taken, objerr.Failed(s.ctx, "compare", s.key, err))
+	}
+	defer body.Close()
+	there := &written{w: io.Discard, sum: xxh3.New128()}
+	if _, err := io.Copy(there, body); err != nil {
+		return Info{}, errors.Join(taken, objerr.Failed(s.ctx, "compare", s.key, err))
+	}
+	if there.n != s.stored.n || there.sum.Sum128() != s.stored.sum.Sum128() {
+		return Info{}, taken
+	}
+	return Info{Key: s.key, Size: s.stored.n}, nil
+}
+
 func (s *sealer) Close() error { return s.dst.Close() }
+
+// written sums up what it passes on.
+type written struct {
+	w   io.Writer
+	n   int64
+	sum *xxh3.Hasher128
+}
+
+func (w *written) Write(p []byte) (int, error) {
+	n, err := w.w.Write(p)
+	w.n += int64(n)
+	_, _ = w.sum.Write(p[:n])
+	return n, err
+}
 
 // unsealer reads the plaintext of one object and keeps the sum of it.
 type unsealer struct {

@@ -28,6 +28,10 @@ const queued = 16
 // repository, and visible, whole and durable, once Put returns nil; when write or anything else fails nothing is left.
 // A taken key is an error matching fs.ErrExist, maybe after the content was read.
 //
+// A store that repeats a request whose answer was lost takes the object of its first try for another's. So without a
+// label, by which the caller can tell, what has the key is compared with what was written, and is success when it is
+// the same to the last byte.
+//
 // What write writes to has a method Flush() error besides, which ends a frame before it is full.
 //
 // It takes up to a MiB of memory for each processor and 16 MiB besides; less when the content is small, or the store as
