@@ -54,8 +54,9 @@ const (
 // disk: [repo.OpenDir] is the Store for a directory. Credentials have to permit listing: for some drivers an unknown host or
 // refused access is "not found" too, so that answer is believed only when a listing does not have the object either.
 //
-// Read bodies that break off are fetched again from where they broke, a few times. The Info that Commit returns has no
-// ModTime, since asking for it would take another request and the permission to read: Stat tells it.
+// Read bodies that break off are fetched again from where they broke, a few times, and so are pages of listings. The
+// Info that Commit returns has no ModTime, since asking for it would take another request and the permission to read:
+// Stat tells it.
 //
 // An upload in parts that is aborted by a killed process leaves its parts in the bucket: let a lifecycle rule of the
 // bucket remove them.
@@ -138,18 +139,23 @@ func (s *store) list(ctx context.Context, prefix string, yield func(repo.Info, e
 	if err := repo.CheckPrefix(s.o.Prefix + prefix); err != nil {
 		return err
 	}
-	last := ""
+	last, again := "", 0
 	for it := s.b.List(&blob.ListOptions{Prefix: s.o.Prefix + prefix}); ; {
 		if err := ctx.Err(); err != nil {
 			return objerr.Failed(ctx, "list", prefix, err)
 		}
 		o, err := it.Next(ctx)
+		if errors.Is(err, io.ErrUnexpectedEOF) && again < rereads {
+			again++ // a page that broke off; the iterator asks for it again
+			continue
+		}
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return objerr.Failed(ctx, "list", prefix, err)
 		}
+		again = 0
 		key := strings.TrimPrefix(o.Key, s.o.Prefix)
 		if o.IsDir || repo.CheckKey(key) != nil {
 			continue // a console's folder marker, or something else that is not ours

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"slices"
@@ -386,6 +387,32 @@ func TestBucketListing(t *testing.T) {
 		}
 	}
 	assert.Equal(t, 2, n, "the first key, then an error")
+}
+
+func TestBucketListingThatBreaksOff(t *testing.T) {
+	d := &scripted{objects: map[string][]byte{"a": nil, "b": nil}}
+	left := 4
+	d.list = func(string) error {
+		if left--; left >= 0 {
+			return fmt.Errorf("deserialization failed: %w", io.ErrUnexpectedEOF)
+		}
+		return nil
+	}
+	s := bucket.New(d.bucket(), nil)
+	var keys []string
+	for info, err := range s.List(t.Context(), "") {
+		require.NoError(t, err)
+		keys = append(keys, info.Key)
+	}
+	assert.Equal(t, []string{"a", "b"}, keys)
+	assert.Len(t, d.log, 5)
+
+	left = 5
+	for _, err := range s.List(t.Context(), "") {
+		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+		requireNoAnswer(t, err)
+	}
+	assert.Len(t, d.log, 10)
 }
 
 func writeObject(s repo.Store, key, data string) error {

@@ -13,7 +13,7 @@ import (
 	"github.com/pgcairn/pgcairn/internal/objerr"
 )
 
-// rereads is how often one body is fetched again from where it broke off.
+// rereads is how often one body is fetched again from where it broke off, or one page of a listing.
 const rereads = 4
 
 func (s *store) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
