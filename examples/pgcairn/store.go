@@ -35,6 +35,9 @@ func parseLocation(s string) (location, error) {
 	if err != nil {
 		return location{}, &usageError{fmt.Errorf("--repo: %w", err)}
 	}
+	if u.User != nil {
+		return location{}, usage("--repo: credentials do not belong in the URL: the SDKs find them in the environment, as AWS_ACCESS_KEY_ID")
+	}
 	q := u.Query()
 	prefix := q.Get("prefix")
 	q.Del("prefix")
