@@ -1,6 +1,7 @@
 package wal_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -130,8 +131,8 @@ func (p *proxy) slow(d time.Duration) {
 	p.delay = d
 }
 
-// TestReceiveKilled kills the receiver of a server under load, and cuts and slows the connection between them. Nothing
-// may be missing or different, and at no time may the slot be ahead of what the repository holds.
+// TestReceiveKilled kills the receiver of a server under the load of pgbench, and cuts and slows the connection between
+// them. Nothing may be missing or different, and at no time may the slot be ahead of what the repository holds.
 func TestReceiveKilled(t *testing.T) {
 	t.Parallel()
 	for kind, major := range map[string]int{"plain": 18, "encrypted": 13} {
@@ -148,7 +149,7 @@ func TestReceiveKilled(t *testing.T) {
 			require.NoError(t, err)
 			first, err := wal.ParseSegment(pgtest.Value[string](t, c, "SELECT pg_walfile_name((pg_control_checkpoint()).redo_lsn)"), wal.MinSegmentSize)
 			require.NoError(t, err)
-			load := pgtest.StartLoad(t, c, &pgtest.LoadOptions{Pause: 2 * time.Millisecond})
+			load := pgtest.StartPgbench(t, c, &pgtest.PgbenchOptions{Rate: 500})
 			for round := range rounds {
 				cmd := exec.Command(os.Args[0], "-test.run=^TestReceiveChild$")
 				cmd.Env = append(os.Environ(), receiveEnv+"="+string(text))
@@ -156,6 +157,7 @@ func TestReceiveKilled(t *testing.T) {
 				require.NoError(t, cmd.Start())
 				for range 3 {
 					time.Sleep(pause / 3)
+					// So much in one transaction that some segments are complete in every round.
 					c.Exec(t, "CREATE TABLE IF NOT EXISTS bulk (i int, text text)",
 						"INSERT INTO bulk SELECT i, md5(i::text) FROM generate_series(1, 8000) i")
 					switch round % 3 {
@@ -164,8 +166,8 @@ func TestReceiveKilled(t *testing.T) {
 					case 2:
 						p.slow(2 * time.Millisecond)
 					}
+					requireSlotNotAhead(t, a, c)
 				}
-				requireSlotNotAhead(t, a, c)
 				require.NoError(t, cmd.Process.Kill())
 				err := cmd.Wait()
 				var exit *exec.ExitError
@@ -174,7 +176,8 @@ func TestReceiveKilled(t *testing.T) {
 				requireSlotNotAhead(t, a, c)
 				p.slow(0)
 			}
-			load.Stop(t)
+			transactions := load.Stop(t)
+			require.Positive(t, transactions)
 			end := flushed(t, c)
 			killed, err := a.Coverage(t.Context())
 			require.NoError(t, err)
@@ -189,9 +192,27 @@ func TestReceiveKilled(t *testing.T) {
 			require.Len(t, cover.Timelines[0].Ranges, 1, "no gap")
 			require.Equal(t, first, cover.Timelines[0].Ranges[0].First)
 			requireSameWAL(t, a, c, first, end)
-			t.Logf("%d segments", cover.Timelines[0].Segments)
+			requireSameFetched(t, a, c, cover.Timelines[0].Ranges[0])
+			t.Logf("%d transactions, %d segments", transactions, cover.Timelines[0].Segments)
 		})
 	}
+}
+
+// requireSameFetched demands that recovery which fetches ahead gets what the server has in pg_wal.
+func requireSameFetched(t *testing.T, a *wal.Archive, c *pgtest.Cluster, r wal.Range) {
+	t.Helper()
+	ahead, err := a.Prefetch(&wal.PrefetchOptions{Dir: t.TempDir()})
+	require.NoError(t, err)
+	dst := filepath.Join(t.TempDir(), "RECOVERYXLOG")
+	for s := r.First; s.Number <= r.Last.Number; s = s.Next() {
+		require.NoError(t, ahead.Fetch(t.Context(), s.Name(), dst))
+		want, err := os.ReadFile(filepath.Join(c.Data, "pg_wal", s.Name()))
+		require.NoError(t, err)
+		got, err := os.ReadFile(dst)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(want, got), "%s differs from the server's", s)
+	}
+	require.NoError(t, ahead.Close())
 }
 
 // requireSlotNotAhead demands that the repository holds all that the slot says is safe to forget. The slot is asked

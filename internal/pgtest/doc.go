@@ -2,7 +2,7 @@
 //
 // [New] makes a cluster and starts it, [Each] repeats a test on every supported major version, [Boot] starts a server on
 // a directory that was restored. [Checksums] tells whether two clusters hold the same data; [Amcheck] and [PgChecksums]
-// whether one is sound; [StartLoad] keeps a cluster busy meanwhile.
+// whether one is sound; [StartLoad] and [StartPgbench] keep a cluster busy meanwhile.
 //
 // The servers of [Majors] come from packages pinned in the folder servers; they bring no client tools. Debian's server
 // ([Options.Distro]) brings all of them. Both are installed by "make tools"; where one is missing the test fails, it is

@@ -202,6 +202,22 @@ func TestLoadKnowsWhatItWrote(t *testing.T) {
 	}
 }
 
+func TestPgbenchRunsOnEveryMajor(t *testing.T) {
+	t.Parallel()
+	pgtest.Each(t, func(t *testing.T, major int) {
+		c := pgtest.New(t, &pgtest.Options{Major: major})
+		b := pgtest.StartPgbench(t, c, &pgtest.PgbenchOptions{Clients: 3, Rate: 500})
+		require.Eventually(t, func() bool {
+			return pgtest.Value[int64](t, c, "SELECT count(*) FROM pgbench_history") > 50
+		}, time.Minute, 10*time.Millisecond)
+		transactions := b.Stop(t)
+		assert.Greater(t, transactions, int64(50))
+		// What the load is made of holds: see pgbench's documentation, "What Is the Transaction Actually Performed".
+		assert.Equal(t, pgtest.Value[int64](t, c, "SELECT sum(delta) FROM pgbench_history"),
+			pgtest.Value[int64](t, c, "SELECT sum(abalance) FROM pgbench_accounts"))
+	})
+}
+
 func TestServersRunAsAnotherUserThanRoot(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, nil)
