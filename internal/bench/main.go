@@ -1,6 +1,6 @@
 // Command bench compares the example CLI with Debian's pgbackrest on one PostgreSQL cluster with realistic data: full
-// backup, restore, and archiving and fetching of single segments. The two take turns, so that a machine whose speed
-// drifts treats both alike. It prints medians and ratios.
+// backup, restore, archiving and fetching of single segments, clearing a backlog, and fetching in the order of a replay.
+// The two take turns, so that a machine whose speed drifts treats both alike. It prints medians and ratios.
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,7 +23,9 @@ func main() {
 	b := &bench{}
 	flag.IntVar(&b.rows, "rows", 2_000_000, "rows of realistic.sql; 1,000,000 make about 830 MB")
 	flag.IntVar(&b.runs, "runs", 5, "counted runs of each command, after one that is not")
-	flag.IntVar(&b.segments, "segments", 20, "WAL segments that are pushed and fetched")
+	flag.IntVar(&b.segments, "segments", 20, "WAL segments that are pushed and fetched one by one")
+	flag.IntVar(&b.backlog, "backlog", 64, "WAL segments of a backlog and of a replay")
+	flag.StringVar(&b.parts, "parts", "", "names of the parts to run, with commas between; all of them by default")
 	flag.StringVar(&b.cairn, "pgcairn", "bin/pgcairn", "the example CLI")
 	flag.StringVar(&b.dir, "dir", "/var/tmp/pgcairn-bench", "scratch directory, made and removed")
 	flag.Parse()
@@ -36,11 +39,21 @@ func main() {
 }
 
 type bench struct {
-	rows, runs, segments int
-	cairn, dir           string
-	pgbin                string
-	as                   *syscall.Credential // the user that runs the server and both tools
-	identity, recipient  string
+	rows, runs          int
+	segments, backlog   int
+	parts               string
+	cairn, dir          string
+	pgbin               string
+	as                  *syscall.Credential // the user that runs the server and both tools
+	identity, recipient string
+	names               []string // of segments full of the changes of real statements
+}
+
+// part is one comparison, or a few of a kind.
+type part struct {
+	name string
+	run  func(context.Context) error
+	wal  bool // it needs segments
 }
 
 func (b *bench) run(ctx context.Context) error {
@@ -53,11 +66,28 @@ func (b *bench) run(ctx context.Context) error {
 		return err
 	}
 	defer stop()
+	adoptOrphans()
 	if err := b.initRepos(ctx); err != nil {
 		return err
 	}
-	for _, part := range []func(context.Context) error{b.backups, b.restores, b.wal, b.floors} {
-		if err := part(ctx); err != nil {
+	for _, p := range []part{
+		{"backup", b.backups, false},
+		{"restore", b.restores, false},
+		{"segment", b.wal, true},
+		{"client", b.clients, true},
+		{"backlog", b.backlogs, true},
+		{"replay", b.replays, true},
+		{"floor", b.floors, false},
+	} {
+		if b.parts != "" && !slices.Contains(strings.Split(b.parts, ","), p.name) {
+			continue
+		}
+		if p.wal && b.names == nil {
+			if err := b.fill(ctx); err != nil {
+				return err
+			}
+		}
+		if err := p.run(ctx); err != nil {
 			return err
 		}
 	}

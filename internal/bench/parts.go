@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -121,38 +120,9 @@ func (b *bench) restores(ctx context.Context) error {
 	return b.race(ctx, "restore, 2 jobs", b.runs, contenders(ours, theirs)...)
 }
 
-// wal pushes and fetches segments full of the changes of real statements.
+// wal pushes and fetches single segments.
 func (b *bench) wal(ctx context.Context) error {
-	if err := os.RemoveAll(b.path("restored")); err != nil {
-		return err
-	}
-	r, err := b.do(ctx, "psql", "-XAtq", "-c", "select pg_walfile_name(pg_switch_wal())")
-	if err != nil {
-		return err
-	}
-	before := strings.TrimSpace(r.out)
-	fill := fmt.Sprintf(`do $$ declare s pg_lsn := pg_current_wal_lsn(); i int := 0; begin
-		while pg_current_wal_lsn() - s < %d loop
-			update orders set status = 'again', total = total + 1 where customer between 1 + i * 100 and 100 + i * 100;
-			i := i + 1;
-		end loop; end $$`, int64(b.segments+1)*16<<20)
-	if _, err := b.do(ctx, "psql", "-XAtq", "-c", fill, "-c", "select pg_switch_wal()"); err != nil {
-		return err
-	}
-	files, err := filepath.Glob(b.path("data", "pg_wal", "0*"))
-	if err != nil {
-		return err
-	}
-	var names []string
-	for _, f := range files {
-		if name := filepath.Base(f); len(name) == 24 && name > before && len(names) < b.segments+1 {
-			names = append(names, name)
-		}
-	}
-	if len(names) < b.segments+1 {
-		return fmt.Errorf("only %d segments written", len(names))
-	}
-	segment := func(i int) string { return b.path("data", "pg_wal", names[i]) }
+	segment := func(i int) string { return b.path("data", "pg_wal", b.names[i]) }
 	ourPush := func(repo string) *contender {
 		return &contender{command: func(i int) []string {
 			return append([]string{b.cairn}, b.ours(repo, "wal", "push", segment(i))...)
@@ -174,12 +144,12 @@ func (b *bench) wal(ctx context.Context) error {
 	}
 	ourFetch := func(repo string) *contender {
 		return &contender{prepare: gone, command: func(i int) []string {
-			return append([]string{b.cairn}, b.ours(repo, "wal", "fetch", names[i], dst)...)
+			return append([]string{b.cairn}, b.ours(repo, "wal", "fetch", b.names[i], dst)...)
 		}}
 	}
 	theirFetch := func(repo string) *contender {
 		return &contender{prepare: gone, command: func(i int) []string {
-			return append([]string{"pgbackrest"}, b.theirs(repo, "archive-get", names[i], dst)...)
+			return append([]string{"pgbackrest"}, b.theirs(repo, "archive-get", b.names[i], dst)...)
 		}}
 	}
 	return b.race(ctx, "wal fetch of one segment", b.segments, contenders(ourFetch, theirFetch)...)

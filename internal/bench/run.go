@@ -48,6 +48,8 @@ type contender struct {
 	name    string
 	prepare func(i int) error
 	command func(i int) []string
+	check   func() error // of what the warm-up has done
+	orphans bool         // it leaves a process behind, which is waited for; its CPU counts
 	results []result
 }
 
@@ -67,6 +69,14 @@ func (b *bench) race(ctx context.Context, what string, n int, cs ...*contender) 
 			if err != nil {
 				return err
 			}
+			if c.orphans {
+				r.cpu += awaitOrphans()
+			}
+			if i == 0 && c.check != nil {
+				if err := c.check(); err != nil {
+					return fmt.Errorf("%s: %w", c.name, err)
+				}
+			}
 			if i > 0 {
 				c.results = append(c.results, r)
 			}
@@ -78,7 +88,7 @@ func (b *bench) race(ctx context.Context, what string, n int, cs ...*contender) 
 		wall := c.median(func(r result) float64 { return r.wall.Seconds() })
 		cpu := c.median(func(r result) float64 { return r.cpu.Seconds() })
 		rss := c.median(func(r result) float64 { return float64(r.rss) })
-		fmt.Printf("  %-32s %8.3f s %8.2f %8.3f s %7.0f MB\n", c.name, wall, wall/peer, cpu, rss/1e6)
+		fmt.Printf("  %-32s %8.3f s %8.2f %8.4f s %7.0f MB\n", c.name, wall, wall/peer, cpu, rss/1e6)
 	}
 	return nil
 }
