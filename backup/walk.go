@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
@@ -17,44 +18,73 @@ import (
 
 // Files walks the data directory. What it finds may have vanished by the time it is opened.
 func (s *directorySession) Files(ctx context.Context) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		w := walker{
-			ctx: ctx, pgdata: s.pgdata, catalog: s.control.CatalogVersion, tablespaces: map[string]bool{},
-			yield: yield, log: s.server.log.WarnContext,
+	w := newWalker(ctx, s.control, s.start.Tablespaces, s.server.log)
+	return w.files(func(dirs []string, each func(string, []fs.DirEntry) error) error {
+		for _, dir := range dirs {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			entries, err := os.ReadDir(filepath.Join(s.pgdata, filepath.FromSlash(dir)))
+			if errors.Is(err, fs.ErrNotExist) && dir != "" {
+				continue // dropped meanwhile, with all its files
+			}
+			if err != nil {
+				return err
+			}
+			if err := each(dir, entries); err != nil {
+				return err
+			}
 		}
-		for _, t := range s.start.Tablespaces {
-			w.tablespaces[strconv.FormatUint(uint64(t.OID), 10)] = true
-		}
-		if err := w.directory(""); err != nil && !errors.Is(err, errStop) {
-			yield(Entry{}, fmt.Errorf("backup: list the data directory: %w", err))
-		}
-	}
+		return nil
+	})
 }
 
 // errStop ends a walk whose consumer has had enough.
 var errStop = errors.New("stop")
 
+// walker decides what of a data directory belongs in a backup.
 type walker struct {
-	ctx         context.Context
-	pgdata      string
+	ctx         context.Context //nolint:containedctx // of the one walk that a walker is for
 	catalog     uint32          // catalog version of the cluster
 	tablespaces map[string]bool // by OID, those outside the data directory when the backup began
+	log         *slog.Logger
 	yield       func(Entry, error) bool
-	log         func(ctx context.Context, msg string, args ...any)
 }
 
-// directory walks one directory, by its path below the data directory.
-func (w *walker) directory(dir string) error {
-	if err := w.ctx.Err(); err != nil {
-		return err
+func newWalker(ctx context.Context, control pgfile.Control, tablespaces []Tablespace, log *slog.Logger) *walker {
+	w := &walker{ctx: ctx, catalog: control.CatalogVersion, tablespaces: map[string]bool{}, log: log}
+	for _, t := range tablespaces {
+		w.tablespaces[strconv.FormatUint(uint64(t.OID), 10)] = true
 	}
-	entries, err := os.ReadDir(filepath.Join(w.pgdata, filepath.FromSlash(dir)))
-	if errors.Is(err, fs.ErrNotExist) && dir != "" {
-		return nil // dropped meanwhile, with all its files
+	return w
+}
+
+// files yields what belongs in a backup. list calls each with the entries of each directory, by its path below the data
+// directory, but for those that have vanished.
+func (w *walker) files(list func(dirs []string, each func(dir string, entries []fs.DirEntry) error) error) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		w.yield = yield
+		for level := []string{""}; len(level) > 0; {
+			var below []string
+			err := list(level, func(dir string, entries []fs.DirEntry) error {
+				subdirectories, err := w.directory(dir, entries)
+				below = append(below, subdirectories...)
+				return err
+			})
+			if errors.Is(err, errStop) {
+				return
+			}
+			if err != nil {
+				yield(Entry{}, fmt.Errorf("backup: list the data directory: %w", err))
+				return
+			}
+			level = below
+		}
 	}
-	if err != nil {
-		return err
-	}
+}
+
+// directory yields what is in a directory, and returns those below it whose content is wanted.
+func (w *walker) directory(dir string, entries []fs.DirEntry) (below []string, err error) {
 	unlogged := unloggedRelations(dir, entries)
 	for _, e := range entries {
 		p := path.Join(dir, e.Name())
@@ -62,34 +92,35 @@ func (w *walker) directory(dir string) error {
 		case isLink(e) && isTablespace(dir, e.Name()) && !w.tablespaces[e.Name()]:
 			// Created since the backup began: recovery will do so again, and what is in it.
 		case e.IsDir() || isLink(e) && (pgfile.ContentExcluded(p) || isTablespace(dir, e.Name())):
-			err = w.subdirectory(dir, p)
+			var wanted bool
+			if wanted, err = w.subdirectory(dir, p); wanted {
+				below = append(below, p)
+			}
 		case e.Type().IsRegular():
 			err = w.file(p, e, unlogged)
 		default:
-			w.log(w.ctx, "left out of the backup: neither file nor directory", "path", p)
+			w.log.WarnContext(w.ctx, "left out of the backup: neither file nor directory", "path", p)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return below, nil
 }
 
-func (w *walker) subdirectory(dir, p string) error {
+// subdirectory yields a directory, unless it does not belong in a backup, and tells whether its content is wanted.
+func (w *walker) subdirectory(dir, p string) (wanted bool, err error) {
 	// Of a tablespace, only the directory of this cluster's version is its own; another cluster's may lie beside it.
 	if strings.Count(p, "/") == 2 && strings.HasPrefix(dir, "pg_tblspc/") && !w.ours(path.Base(p)) {
-		return nil
+		return false, nil
 	}
 	if excluded(p) { // pgsql_tmp; the server makes it when it needs it
-		return nil
+		return false, nil
 	}
 	if !w.yield(Entry{Path: p, Dir: true}, nil) {
-		return errStop
+		return false, errStop
 	}
-	if pgfile.ContentExcluded(p) {
-		return nil
-	}
-	return w.directory(p)
+	return !pgfile.ContentExcluded(p), nil
 }
 
 // ours tells whether a directory in a tablespace is of this cluster: PG_<major>_<catalog version>.

@@ -63,12 +63,17 @@ func ParseControl(b []byte) (Control, error) {
 	return c, nil
 }
 
-// ReadControl reads pg_control below a data directory. The server writes it in place, so a read that finds it torn is
-// repeated, a bounded number of times.
+// ReadControl reads pg_control below a data directory, as [ReadControlBy] does.
 func ReadControl(pgdata string) (c Control, content []byte, err error) {
 	path := filepath.Join(pgdata, ControlPath)
+	return ReadControlBy(func() ([]byte, error) { return os.ReadFile(path) })
+}
+
+// ReadControlBy reads and parses pg_control. The server writes it in place, so a read that finds it torn is repeated, a
+// bounded number of times.
+func ReadControlBy(read func() ([]byte, error)) (c Control, content []byte, err error) {
 	for range 1000 {
-		if content, err = os.ReadFile(path); err != nil {
+		if content, err = read(); err != nil {
 			return Control{}, nil, err
 		}
 		if c, err = ParseControl(content); !errors.Is(err, ErrControlCRC) {
