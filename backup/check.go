@@ -73,16 +73,6 @@ func (e *SettingError) Error() string {
 	return fmt.Sprintf("backup: the server's %s is %q: it should be %s", e.Name, e.Value, e.Needed)
 }
 
-// PrivilegeError means that the role connected as may not do what a backup has to.
-type PrivilegeError struct {
-	Role     string
-	Function string // that it may not execute, with its argument types
-}
-
-func (e *PrivilegeError) Error() string {
-	return fmt.Sprintf("backup: role %q may not execute %s", e.Role, e.Function)
-}
-
 // ArchiveError means that a segment which the server has completed did not arrive in the repository.
 type ArchiveError struct {
 	Segment  string

@@ -86,6 +86,7 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		wait     time.Duration
 		verdicts string
 		as       any // pointer to the type of the error
+		text     string
 		is       error
 	}{
 		{
@@ -98,10 +99,12 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		},
 		{
 			name: "a role without privileges", conn: good.DSN("postgres") + " user=weak", as: new(*backup.PrivilegeError),
+			text:     `GRANT EXECUTE ON FUNCTION pg_backup_start(text, boolean), pg_backup_stop(boolean) TO "weak"`,
 			verdicts: "connect ok, role FAILED, settings ok, store ok, objects ok, cluster ok, archive skipped",
 		},
 		{
 			name: "a role that may not switch WAL", conn: good.DSN("postgres") + " user=backer", as: new(*backup.PrivilegeError),
+			text:     `GRANT EXECUTE ON FUNCTION pg_switch_wal() TO "backer"`,
 			verdicts: "connect ok, role ok, settings ok, store ok, objects ok, cluster ok, archive FAILED",
 		},
 		{
@@ -148,6 +151,7 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 			require.Equal(t, c.verdicts, strings.Join(verdicts(report), ", "))
 			if c.as != nil {
 				require.ErrorAs(t, err, c.as)
+				require.ErrorContains(t, err, c.text)
 			} else {
 				require.ErrorIs(t, err, c.is)
 			}

@@ -32,30 +32,11 @@ func (c *checker) connect(ctx context.Context) (string, error) {
 
 // role makes sure that the role may start and stop a backup.
 func (c *checker) role(ctx context.Context) (string, error) {
-	functions := []string{"pg_backup_start(text, boolean)", "pg_backup_stop(boolean)"}
-	if c.server.version < 150000 {
-		functions = []string{"pg_start_backup(text, boolean, boolean)", "pg_stop_backup(boolean, boolean)"}
-	}
-	role, err := c.mayExecute(ctx, functions...)
+	role, err := c.server.mayExecute(ctx, c.server.backupFunctions()...)
 	if err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("%q may start and stop a backup", role), nil
-}
-
-// mayExecute returns the role connected as, or a *PrivilegeError.
-func (c *checker) mayExecute(ctx context.Context, functions ...string) (role string, err error) {
-	for _, f := range functions {
-		var may bool
-		query := `select current_user, has_function_privilege($1, 'execute')`
-		if err := c.server.conn.QueryRow(ctx, query, f).Scan(&role, &may); err != nil {
-			return "", fmt.Errorf("backup: ask the server: %w", err)
-		}
-		if !may {
-			return "", &PrivilegeError{Role: role, Function: f}
-		}
-	}
-	return role, nil
 }
 
 // settings makes sure that the server writes and archives the WAL that a recovery needs.
@@ -164,7 +145,7 @@ func (c *checker) cluster(ctx context.Context) (string, error) {
 
 // archived has the server complete a segment, and waits until it is in the archive.
 func (c *checker) archived(ctx context.Context) (string, error) {
-	if _, err := c.mayExecute(ctx, "pg_switch_wal()"); err != nil {
+	if _, err := c.server.mayExecute(ctx, "pg_switch_wal()"); err != nil {
 		return "", err
 	}
 	before, err := c.failures(ctx)

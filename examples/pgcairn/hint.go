@@ -50,7 +50,7 @@ var hints = []struct {
 	{as[*backup.ClockError], "set the clock, for instance by NTP"},
 	{as[*backup.MissingWALError], "set archive_command to pgcairn wal push, and back up again"},
 	{as[*backup.SettingError], "change it in postgresql.conf or by ALTER SYSTEM"},
-	{as[*backup.PrivilegeError], "let a superuser GRANT EXECUTE ON FUNCTION ... TO the role, or connect as another role"},
+	{as[*backup.PrivilegeError], "let a superuser execute that GRANT in the database of --dsn, or connect as another role"},
 	{as[*backup.ArchiveError], "look at the server's log for what archive_command printed, and whether its --repo is this one"},
 
 	{as[*noBackupError], "pgcairn list shows the backups there are"},
