@@ -55,29 +55,6 @@ func Directory(pgdata, conn string, o *DirectoryOptions) (Source, error) {
 	return d, nil
 }
 
-// connector returns what opens a connection: the caller's own function or, without one, the connection string.
-func connector(conn string, own func(context.Context) (*pgx.Conn, error)) (func(context.Context) (*pgx.Conn, error), error) {
-	if own != nil {
-		return own, nil
-	}
-	config, err := pgx.ParseConfig(conn)
-	if err != nil {
-		return nil, fmt.Errorf("backup: %w", err) // pgx redacts passwords
-	}
-	return func(ctx context.Context) (*pgx.Conn, error) { return pgx.ConnectConfig(ctx, config) }, nil
-}
-
-// connectError hides fs.ErrNotExist, which a missing socket matches: it tells nothing about an object.
-type connectError struct{ err error }
-
-func (e *connectError) Error() string { return "backup: connect to the server: " + e.err.Error() }
-
-func (e *connectError) Is(target error) bool {
-	return target != fs.ErrNotExist && errors.Is(e.err, target)
-}
-
-func (e *connectError) As(target any) bool { return errors.As(e.err, target) }
-
 type directory struct {
 	pgdata  string
 	connect func(context.Context) (*pgx.Conn, error)

@@ -164,6 +164,8 @@ func TestDirectory(t *testing.T) {
 		r := newRepo(t, nil, nil)
 		_, err := backup.Take(t.Context(), r, s, nil)
 		require.ErrorContains(t, err, "backup: stop the backup on the server")
+		var lost *backup.SessionLostError
+		require.ErrorAs(t, err, &lost)
 		requireNoAnswer(t, err)
 		require.Empty(t, keys(t, r.Store(), "backups/"))
 		requireQuiet(t, c)
