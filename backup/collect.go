@@ -274,6 +274,7 @@ func (c *collector) discard(ctx context.Context, log *slog.Logger) {
 // fill enters the account into a manifest. Files that were never found have vanished, and are left out.
 func (c *collector) fill(m *Manifest, stop wal.LSN) {
 	index := make([]int, len(c.entries))
+	m.FileList = make([]File, 0, len(c.entries)) // there may be millions
 	for i, e := range c.entries {
 		if c.sizes[i] < 0 {
 			index[i] = gone

@@ -58,7 +58,7 @@ func decodeManifest(r io.Reader, id ID) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Manifest{Summary: *s}
+	m := &Manifest{Summary: *s, FileList: make([]File, 0, max(0, min(s.Files, 1<<20)))}
 	ended := false
 	for {
 		line, err := readLine(br, maxLine)

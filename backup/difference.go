@@ -14,10 +14,11 @@ import (
 type difference struct {
 	base  *Manifest
 	by    Method
-	entry []int // by file of the base: the index of the entry with the same path, or gone
+	entry []int      // by file of the base: the index of the entry with the same path, or gone
+	read  [][]extent // by entry: what is read, and so not taken from the base
 
 	mu       sync.Mutex
-	replaced [][]extent // by entry: what is not taken from the base
+	replaced map[int][]extent // by entry: what is not taken from the base besides
 }
 
 const gone = -1
@@ -35,8 +36,9 @@ type work struct {
 // all is the work of a full backup.
 func all(entries []Entry) work {
 	w := work{read: make([][]extent, len(entries)), listed: make([]bool, len(entries))}
+	whole := []extent{{0, toEnd}} // there may be millions of files
 	for i := range entries {
-		w.read[i] = []extent{{0, toEnd}}
+		w.read[i] = whole
 	}
 	return w
 }
@@ -44,8 +46,8 @@ func all(entries []Entry) work {
 // subtract finds the work that remains when a base is built on. blocks are those that have changed in relations since;
 // nil is that nobody knows, so that every page has to be read.
 func subtract(base *Manifest, entries []Entry, start Start, blocks *wal.Blocks, by Method) (*difference, work) {
-	d := &difference{base: base, by: by, entry: make([]int, len(base.FileList)), replaced: make([][]extent, len(entries))}
 	w := all(entries)
+	d := &difference{base: base, by: by, entry: make([]int, len(base.FileList)), read: w.read, replaced: map[int][]extent{}}
 	compared := make([]bool, len(entries))
 	ranges := changedRanges{blocks: blocks, start: start}
 	for i, f := range base.FileList {
@@ -62,7 +64,7 @@ func subtract(base *Manifest, entries []Entry, start Start, blocks *wal.Blocks, 
 		}
 	}
 	// What no frame can be compared for is read.
-	covered := make([][]extent, len(entries))
+	var covered []piece
 	for p := range base.PackList {
 		for f, pieces := range base.PackList[p].Pieces {
 			if !d.comparable(pieces, compared, entries) {
@@ -71,18 +73,40 @@ func subtract(base *Manifest, entries []Entry, start Start, blocks *wal.Blocks, 
 			w.compare = append(w.compare, frameRef{p, f})
 			for _, c := range pieces {
 				if k := d.entryOf(c); k != gone {
-					covered[k] = append(covered[k], extent{c.Offset, c.Offset + int64(c.Length)})
+					covered = append(covered, piece{k, extent{c.Offset, c.Offset + int64(c.Length)}})
 				}
 			}
 		}
 	}
-	for k := range entries {
-		if compared[k] {
-			w.read[k] = between(covered[k])
-		}
-		d.replaced[k] = slices.Clone(w.read[k])
+	slices.SortFunc(covered, comparePieces)
+	for len(covered) > 0 {
+		k := covered[0].entry
+		w.read[k], covered = between(covered)
 	}
+	base.FileList, base.Catalog = nil, nil // there may be millions of either, and none is needed any more
 	return d, w
+}
+
+// piece is a part of a file that a frame holds.
+type piece struct {
+	entry int // of the list that the file is in
+	extent
+}
+
+func comparePieces(a, b piece) int {
+	return cmp.Or(cmp.Compare(a.entry, b.entry), cmp.Compare(a.from, b.from))
+}
+
+// between returns what lies between the pieces of the first entry, and before and behind them, and the pieces of others.
+func between(pieces []piece) (gaps []extent, others []piece) {
+	at, n := int64(0), 0
+	for ; n < len(pieces) && pieces[n].entry == pieces[0].entry; n++ {
+		if pieces[n].from > at {
+			gaps = append(gaps, extent{at, pieces[n].from})
+		}
+		at = pieces[n].to
+	}
+	return append(gaps, extent{at, toEnd}), pieces[n:]
 }
 
 // entryOf is the index of the entry that a piece belongs to, or gone.
@@ -128,8 +152,9 @@ func (d *difference) replace(entry int, e extent) {
 // keep returns the packs of the base with what is taken of them. index has, for each entry, its index in the new
 // manifest, or gone; sizes are those of the entries.
 func (d *difference) keep(index []int, sizes []int64) []PackPieces {
-	for _, r := range d.replaced {
-		slices.SortFunc(r, func(a, b extent) int { return cmp.Compare(a.from, b.from) })
+	for k, r := range d.replaced {
+		d.read[k] = slices.Concat(d.read[k], r)
+		slices.SortFunc(d.read[k], func(a, b extent) int { return cmp.Compare(a.from, b.from) })
 	}
 	var packs []PackPieces
 	for _, p := range d.base.PackList {
@@ -165,7 +190,7 @@ func (d *difference) keepFrame(pieces []Piece, index []int, sizes []int64) []Pie
 			continue
 		}
 		at, end := p.Offset, p.Offset+int64(p.Length)
-		replaced := d.replaced[k]
+		replaced := d.read[k]
 		first, _ := slices.BinarySearchFunc(replaced, at, func(e extent, at int64) int { return cmp.Compare(e.to, at+1) })
 		lost := replaced[first:]
 		for at < end {
@@ -204,7 +229,7 @@ func (d *difference) badPages(index []int, sizes []int64, start Start, entries [
 			continue
 		}
 		off := int64(b.Block-r.Segment*start.RelSegPages) * int64(start.PageSize)
-		lost := slices.ContainsFunc(d.replaced[k], func(e extent) bool { return e.from <= off && off < e.to })
+		lost := slices.ContainsFunc(d.read[k], func(e extent) bool { return e.from <= off && off < e.to })
 		if !lost && off < sizes[k] {
 			kept = append(kept, b)
 		}

@@ -1,10 +1,6 @@
 package backup
 
-import (
-	"cmp"
-	"math"
-	"slices"
-)
+import "math"
 
 // extent is a part of a file, from an offset to before another.
 type extent struct{ from, to int64 }
@@ -19,18 +15,4 @@ func addExtent(all []extent, e extent) []extent {
 		return all
 	}
 	return append(all, e)
-}
-
-// between returns what lies between disjoint extents, and before and behind them, in ascending order.
-func between(all []extent) []extent {
-	slices.SortFunc(all, func(a, b extent) int { return cmp.Compare(a.from, b.from) })
-	var gaps []extent
-	at := int64(0)
-	for _, e := range all {
-		if e.from > at {
-			gaps = append(gaps, extent{at, e.from})
-		}
-		at = e.to
-	}
-	return append(gaps, extent{at, toEnd})
 }

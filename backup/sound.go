@@ -177,8 +177,7 @@ func (m *Manifest) checkTree() error {
 
 // checkPieces checks that the pieces of each file lie in it, do not overlap, and are as many bytes as it says.
 func (m *Manifest) checkPieces() error {
-	type span struct{ off, end int64 }
-	spans := make([][]span, len(m.FileList))
+	var all []piece
 	for _, p := range m.PackList {
 		for i, pieces := range p.Pieces {
 			raw := 0
@@ -196,11 +195,10 @@ func (m *Manifest) checkPieces() error {
 				}
 				raw += c.Length
 				// Runs that follow each other, as most do, are kept as one.
-				s := spans[c.File]
-				if n := len(s); n > 0 && s[n-1].end == c.Offset {
-					s[n-1].end += int64(c.Length)
+				if n := len(all); n > 0 && all[n-1].entry == c.File && all[n-1].to == c.Offset {
+					all[n-1].to += int64(c.Length)
 				} else {
-					spans[c.File] = append(s, span{c.Offset, c.Offset + int64(c.Length)})
+					all = append(all, piece{c.File, extent{c.Offset, c.Offset + int64(c.Length)}})
 				}
 			}
 			if raw != p.Frames[i].Raw && len(pieces) > 0 {
@@ -208,17 +206,17 @@ func (m *Manifest) checkPieces() error {
 			}
 		}
 	}
-	for i, s := range spans {
-		slices.SortFunc(s, func(a, b span) int { return cmp.Compare(a.off, b.off) })
+	slices.SortFunc(all, comparePieces)
+	for i, f := range m.FileList {
 		sum, end := int64(0), int64(0)
-		for _, c := range s {
-			if c.off < end {
-				return fmt.Errorf("two sources for bytes of file %q", m.FileList[i].Path)
+		for ; len(all) > 0 && all[0].entry == i; all = all[1:] {
+			if all[0].from < end {
+				return fmt.Errorf("two sources for bytes of file %q", f.Path)
 			}
-			sum, end = sum+c.end-c.off, c.end
+			sum, end = sum+all[0].to-all[0].from, all[0].to
 		}
-		if sum != m.FileList[i].Data {
-			return fmt.Errorf("pieces of file %q have %d bytes, want %d", m.FileList[i].Path, sum, m.FileList[i].Data)
+		if sum != f.Data {
+			return fmt.Errorf("pieces of file %q have %d bytes, want %d", f.Path, sum, f.Data)
 		}
 	}
 	return nil
