@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"hash/crc32"
 )
 
@@ -26,6 +27,16 @@ func (a *Archive) Indexes(ctx context.Context, segments []Segment, changes bool)
 		all = append(all, ix)
 	}
 	return all, nil
+}
+
+// Mark is what is remembered of a file that was archived ahead.
+type Mark = mark
+
+// Sealed returns a mark with its sum, as it is kept.
+func Sealed(m Mark) []byte {
+	m.Sum = m.seal()
+	b, _ := json.Marshal(m) // of strings
+	return b
 }
 
 // EncodeRollUp encodes the roll-up of indexes.

@@ -6,14 +6,19 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/zeebo/xxh3"
 )
 
 // marks remember, on this host, which files were archived before archive_command was called for them. A mark is a small
-// file named as the segment. It counts only together with the content: whoever finds one computes the digest of the file
-// before him, and a mark that is damaged, of another repository, or of other content says nothing.
+// file named as the segment. It counts only together with the file: whoever finds one sees that the file is in the state
+// in which it was archived or, where that does not tell, computes the digest of its content. A mark that is damaged, of
+// another repository, or of another file with other content says nothing.
 //
-// Marks are written without syncing and read without locking: what a crash or a race can leave of one matches no
-// content. The zero marks remember nothing.
+// Marks are written without syncing and read without locking: what a crash or a race can leave of one has not its sum.
+// The zero marks remember nothing.
 type marks struct {
 	dir  string
 	repo string // id of the repository
@@ -24,6 +29,13 @@ type mark struct {
 	Repository string `json:"repository"`
 	Name       string `json:"name"`
 	Digest     string `json:"digest"` // hexadecimal
+	State      string `json:"state,omitempty"`
+	Sum        string `json:"sum"` // hexadecimal, of the others
+}
+
+// seal computes the sum.
+func (m mark) seal() string {
+	return strconv.FormatUint(xxh3.HashString(strings.Join([]string{m.Repository, m.Name, m.Digest, m.State}, "\n")), 16)
 }
 
 // maxMark bounds a mark in bytes.
@@ -41,8 +53,11 @@ func (m marks) path(name string) string { return filepath.Join(m.dir, name) }
 // holds tells whether a mark says that just this content is durable under this name.
 func (m marks) holds(f *walFile) bool {
 	have, ok := m.read(f.name.String())
-	if !ok || have.Repository != m.repo || have.Name != f.name.String() {
+	if !ok || have.Repository != m.repo || have.Name != f.name.String() || have.Sum != have.seal() {
 		return false
+	}
+	if have.State != "" && have.State == f.state() {
+		return true
 	}
 	d, err := digestOf(f.content)
 	return err == nil && have.Digest == hex.EncodeToString(d[:])
@@ -65,12 +80,15 @@ func (m marks) read(name string) (mark, bool) {
 	return have, true
 }
 
-// write makes a mark for content that is durable. Failing to costs time later, and nothing else.
-func (m marks) write(n Name, d digest) error {
+// write makes a mark for content that is durable, and was in a file of that state, which may be unknown. Failing to costs
+// time later, and nothing else.
+func (m marks) write(n Name, d digest, state string) error {
 	if m.dir == "" {
 		return nil
 	}
-	b, err := json.Marshal(mark{Repository: m.repo, Name: n.String(), Digest: hex.EncodeToString(d[:])})
+	made := mark{Repository: m.repo, Name: n.String(), Digest: hex.EncodeToString(d[:]), State: state}
+	made.Sum = made.seal()
+	b, err := json.Marshal(made)
 	if err != nil {
 		return err
 	}

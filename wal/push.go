@@ -28,7 +28,7 @@ const readSize = 256 << 10
 // Refused are names that are none of an archive's (*[NameError]), files of another cluster (*[ForeignError]) and
 // files that are not what their name says (*[SegmentError]).
 //
-// What [Archive.PushReady] has archived already takes one pass over the file, and the store is not asked.
+// Of what [Archive.PushReady] has archived already the store is not asked, and the file is read at most once.
 func (a *Archive) Push(ctx context.Context, path string) error {
 	f, err := openFile(path)
 	if err != nil {

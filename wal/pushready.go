@@ -63,8 +63,9 @@ type PushedFile struct {
 // order of need (histories first, then by name, see pgarch.c), several at a time, as many as the options allow. It
 // changes nothing in the data directory.
 //
-// What has become durable is remembered in the state directory (see [Options]) by its digest, so that [Archive.Push] of
-// that file returns at once when PostgreSQL calls for it. A mark is used once; those that PostgreSQL will not ask for
+// What has become durable is remembered in the state directory (see [Options]), so that [Archive.Push] of that file
+// returns at once when PostgreSQL calls for it: without reading it where the file system tells that it has not changed
+// since, and else when its digest is the same. A mark is used once; those that PostgreSQL will not ask for
 // are dropped by the next call.
 //
 // The error is that of the first file, in order of need, that could not be archived. Pushed is never nil, and has those
@@ -155,6 +156,7 @@ func (a *Archive) pushNeighbours(ctx context.Context, pgdata string, asked *walF
 // pushNeighbour archives a file that nobody has asked for yet, and remembers it.
 func (a *Archive) pushNeighbour(ctx context.Context, pgdata string, n Name) PushedFile {
 	result := PushedFile{Name: n.String()}
+	begun := a.repo.Now()
 	f, err := openFile(filepath.Join(walDir(pgdata), n.String()))
 	if err == nil {
 		defer f.Close()
@@ -162,9 +164,10 @@ func (a *Archive) pushNeighbour(ctx context.Context, pgdata string, n Name) Push
 			result.Remembered = true
 			return result
 		}
+		state := f.state()
 		var d digest
 		if d, err = a.pushFile(ctx, f); err == nil {
-			if err := a.marks.write(n, d); err != nil {
+			if err := a.marks.write(n, d, f.unchanged(state, begun)); err != nil {
 				a.log.WarnContext(ctx, "cannot remember what is archived: it will be compared with the archive", "file", n.String(), "error", err)
 			}
 			return result

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -66,6 +65,18 @@ func backlog(t testing.TB, from, to uint64) pgwal {
 func remembering(t testing.TB, s repo.Store, state string) *wal.Archive {
 	t.Helper()
 	return openArchive(t, s, &repo.Options{StateDir: state})
+}
+
+// settled is one on which a minute passes before it looks at a file.
+func settled(t testing.TB, s repo.Store, state string) *wal.Archive {
+	t.Helper()
+	return at(t, s, state, func() time.Time { return time.Now().Add(time.Minute) })
+}
+
+// at is one with a clock.
+func at(t testing.TB, s repo.Store, state string, now func() time.Time) *wal.Archive {
+	t.Helper()
+	return openArchive(t, s, &repo.Options{StateDir: state, Now: now})
 }
 
 // marked returns the names that marks are there for.
@@ -232,7 +243,15 @@ func glob(t testing.TB, dir string) string {
 // TestMarksThatSayNothing: each of these sends the push along the normal road, where the archive decides.
 func TestMarksThatSayNothing(t *testing.T) {
 	name := segment(2).Name()
-	foreign := fmt.Sprintf(`{"repository":"OTHER","name":%q,"digest":"%x"}`, name, digest(content(segment(2))))
+	// altered changes a mark and makes its sum right.
+	altered := func(alter func(*wal.Mark)) func(t *testing.T, path string, b []byte) {
+		return func(t *testing.T, path string, b []byte) {
+			var m wal.Mark
+			require.NoError(t, json.Unmarshal(b, &m))
+			alter(&m)
+			require.NoError(t, os.WriteFile(path, wal.Sealed(m), 0o600))
+		}
+	}
 	for what, damage := range map[string]func(t *testing.T, path string, b []byte){
 		"empty": func(t *testing.T, path string, _ []byte) { require.NoError(t, os.WriteFile(path, nil, 0o600)) },
 		"cut":   func(t *testing.T, path string, b []byte) { require.NoError(t, os.WriteFile(path, b[:len(b)/2], 0o600)) },
@@ -248,21 +267,23 @@ func TestMarksThatSayNothing(t *testing.T) {
 		"a directory": func(t *testing.T, path string, _ []byte) {
 			require.NoError(t, errors.Join(os.Remove(path), os.Mkdir(path, 0o700)))
 		},
-		"a repository's copy": func(t *testing.T, path string, _ []byte) {
-			require.NoError(t, os.WriteFile(path, []byte(foreign), 0o600))
+		"another repository's": altered(func(m *wal.Mark) { m.Repository = "OTHER" }),
+		"another's name":       altered(func(m *wal.Mark) { m.Name = segment(3).Name() }),
+		"another content's":    altered(func(m *wal.Mark) { m.State, m.Digest = "", strings.Repeat("0", 64) }),
+		"another file's":       altered(func(m *wal.Mark) { m.State, m.Digest = "1"+m.State, strings.Repeat("0", 64) }),
+		"without a sum": func(t *testing.T, path string, b []byte) {
+			i := bytes.Index(b, []byte(`,"sum"`))
+			require.NoError(t, os.WriteFile(path, append(b[:i:i], '}'), 0o600))
 		},
-		"another's name": func(t *testing.T, path string, b []byte) {
-			require.NoError(t, os.WriteFile(path, bytes.ReplaceAll(b, []byte(name), []byte(segment(3).Name())), 0o600))
-		},
-		"another digest": func(t *testing.T, path string, b []byte) {
-			b[len(b)-5] ^= 1
+		"damaged": func(t *testing.T, path string, b []byte) {
+			b[bytes.Index(b, []byte(`"digest":"`))+20] ^= 1
 			require.NoError(t, os.WriteFile(path, b, 0o600))
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			state, p := t.TempDir(), backlog(t, 1, 3)
 			mem := repotest.Mem(nil)
-			_, err := remembering(t, mem, state).PushReady(t.Context(), p.pgdata, nil)
+			_, err := settled(t, mem, state).PushReady(t.Context(), p.pgdata, nil)
 			require.NoError(t, err)
 			path := filepath.Join(glob(t, state), "pushed", name)
 			b, err := os.ReadFile(path)
