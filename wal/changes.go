@@ -1,6 +1,9 @@
 package wal
 
-import "slices"
+import (
+	"math/bits"
+	"slices"
+)
 
 // gatherer gathers the changes that records make. The zero value is ready.
 type gatherer struct {
@@ -18,6 +21,10 @@ type gathered struct {
 	done   []step
 	blocks []uint32 // since the last step; in the order of the records, some more than once
 	tidy   int      // how many of them are ascending and different
+
+	// seen has most of blocks, each plus one, by the low bits of its number, so that few come twice. It is there once
+	// there have been many, and twice as large as there are different ones.
+	seen []uint32
 }
 
 func (g *gatherer) file(f File) *gathered {
@@ -76,19 +83,37 @@ func (g *gatherer) record(r *Record, payload any) {
 }
 
 func (e *gathered) mark(block uint32) {
-	if n := len(e.blocks); n > 0 && e.blocks[n-1] == block {
+	if len(e.seen) > 0 {
+		s := &e.seen[int(block)&(len(e.seen)-1)]
+		if *s == block+1 && block != noLimit { // which is no block, but may be in a damaged record
+			return
+		}
+		*s = block + 1
+	} else if n := len(e.blocks); n > 0 && e.blocks[n-1] == block {
 		return
 	}
 	e.blocks = append(e.blocks, block)
 	if len(e.blocks) > 2*e.tidy+4096 { // memory is bounded by the blocks that are different
 		e.clean()
+		e.see()
 	}
 }
 
+// clean puts the blocks in order.
 func (e *gathered) clean() {
 	slices.Sort(e.blocks)
 	e.blocks = slices.Compact(e.blocks)
 	e.tidy = len(e.blocks)
+}
+
+// see makes seen anew.
+func (e *gathered) see() {
+	if size := 1 << bits.Len(uint(2*e.tidy)); size > len(e.seen) {
+		e.seen = make([]uint32, size)
+	}
+	for _, block := range e.blocks {
+		e.seen[int(block)&(len(e.seen)-1)] = block + 1
+	}
 }
 
 // cut ends a step. One that cuts no more than the one before it did, with nothing in between, is no step.
@@ -103,6 +128,7 @@ func (g *gatherer) cut(f File, limit uint32) {
 	e.clean()
 	e.done = append(e.done, step{blocks: e.blocks, limit: limit})
 	e.blocks, e.tidy = nil, 0
+	clear(e.seen)
 }
 
 // changes returns what was gathered.

@@ -39,6 +39,24 @@ func Sealed(m Mark) []byte {
 	return b
 }
 
+// Gathered marks blocks of a file, cuts it off between, and returns the blocks of each step.
+func Gathered(steps ...[]uint32) (blocks [][]uint32) {
+	var g gatherer
+	var f File
+	for i, marks := range steps {
+		if i > 0 {
+			g.cut(f, uint32(len(steps)-i)) // each cuts more
+		}
+		for _, block := range marks {
+			g.file(f).mark(block)
+		}
+	}
+	for _, s := range g.changes()[f] {
+		blocks = append(blocks, s.blocks)
+	}
+	return blocks
+}
+
 // EncodeRollUp encodes the roll-up of indexes.
 func EncodeRollUp(indexes ...*Index) ([]byte, error) {
 	var w bytes.Buffer
