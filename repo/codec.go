@@ -25,8 +25,8 @@ const (
 // run beside each other; more wait.
 func newEncoder() (*zstd.Encoder, error) {
 	return zstd.NewWriter(nil,
+		zstd.WithWindowSize(FrameSize), // first, or the level halves the size of blocks, each of which has tables of its own
 		zstd.WithEncoderLevel(zstd.SpeedFastest),
-		zstd.WithWindowSize(FrameSize),
 		zstd.WithLowerEncoderMem(true),
 	)
 }
