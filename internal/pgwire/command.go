@@ -44,30 +44,6 @@ func parseSystem(row [][]byte) (s System, err error) {
 	return s, nil
 }
 
-// SegmentSize asks for the size of segments in bytes.
-func SegmentSize(ctx context.Context, c *pgconn.PgConn) (uint32, error) {
-	row, err := oneRow(ctx, c, "SHOW wal_segment_size", 1)
-	if err != nil {
-		return 0, err
-	}
-	return parseSize(string(row[0]))
-}
-
-// parseSize parses a size as SHOW prints it: 16MB.
-func parseSize(s string) (uint32, error) {
-	for unit, factor := range map[string]uint64{"kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30} {
-		digits, ok := strings.CutSuffix(s, unit)
-		n, err := strconv.ParseUint(digits, 10, 32)
-		if !ok || err != nil {
-			continue
-		}
-		if n *= factor; n > 0 && n <= 1<<31 {
-			return uint32(n), nil
-		}
-	}
-	return 0, fmt.Errorf("wal_segment_size is %q", s)
-}
-
 // TimelineHistory asks for the content of a timeline's history file.
 func TimelineHistory(ctx context.Context, c *pgconn.PgConn, timeline uint32) ([]byte, error) {
 	row, err := oneRow(ctx, c, fmt.Sprintf("TIMELINE_HISTORY %d", timeline), 2)

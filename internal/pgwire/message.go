@@ -22,6 +22,7 @@ type Message struct {
 	Start     uint64 // WAL: position of the first byte of Data
 	Data      []byte // WAL: valid until the next message is read
 	ServerEnd uint64 // WAL and Keepalive: where the server's WAL ends
+	Clock     int64  // WAL and Keepalive: when it was sent, in microseconds since 2000 by the server's clock
 	Reply     bool   // Keepalive: an answer is wanted at once
 }
 
@@ -45,7 +46,7 @@ func ParseMessage(b []byte) (Message, error) {
 		if len(b) < walHeader {
 			return Message{}, fmt.Errorf("a WAL message of %d bytes", len(b))
 		}
-		m := Message{Kind: WAL, Start: be.Uint64(b[1:]), ServerEnd: be.Uint64(b[9:]), Data: b[walHeader:]}
+		m := Message{Kind: WAL, Start: be.Uint64(b[1:]), ServerEnd: be.Uint64(b[9:]), Clock: int64(be.Uint64(b[17:])), Data: b[walHeader:]}
 		if m.End() < m.Start {
 			return Message{}, fmt.Errorf("a WAL message at %X, beyond the end of all WAL", m.Start)
 		}
@@ -55,7 +56,7 @@ func ParseMessage(b []byte) (Message, error) {
 		if len(b) < keepaliveSize {
 			return Message{}, fmt.Errorf("a keepalive message of %d bytes", len(b))
 		}
-		return Message{Kind: Keepalive, ServerEnd: be.Uint64(b[1:]), Reply: b[17] != 0}, nil
+		return Message{Kind: Keepalive, ServerEnd: be.Uint64(b[1:]), Clock: int64(be.Uint64(b[9:])), Reply: b[17] != 0}, nil
 	}
 	return Message{}, fmt.Errorf("a message of unknown kind %q", b[0])
 }

@@ -26,11 +26,11 @@ func keepalive(end uint64, reply byte) []byte {
 func TestParseMessage(t *testing.T) {
 	m, err := ParseMessage(walMessage(0x1_00000028, "wal"))
 	require.NoError(t, err)
-	require.Equal(t, Message{Kind: WAL, Start: 0x1_00000028, ServerEnd: 0x1_0000008C, Data: []byte("wal")}, m)
+	require.Equal(t, Message{Kind: WAL, Start: 0x1_00000028, ServerEnd: 0x1_0000008C, Clock: 1, Data: []byte("wal")}, m)
 	require.EqualValues(t, 0x1_0000002B, m.End())
 	m, err = ParseMessage(keepalive(7, 1))
 	require.NoError(t, err)
-	require.Equal(t, Message{Kind: Keepalive, ServerEnd: 7, Reply: true}, m)
+	require.Equal(t, Message{Kind: Keepalive, ServerEnd: 7, Clock: 1, Reply: true}, m)
 	m, err = ParseMessage(append(keepalive(7, 0), "of a later version"...))
 	require.NoError(t, err)
 	require.False(t, m.Reply)

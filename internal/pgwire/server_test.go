@@ -32,8 +32,26 @@ func TestServers(t *testing.T) {
 		size, err := pgwire.SegmentSize(ctx, conn)
 		require.NoError(t, err)
 		require.EqualValues(t, 1<<20, size)
+		settings, err := pgwire.ReadSettings(ctx, conn)
+		require.NoError(t, err)
+		require.Equal(t, pgwire.Settings{
+			Version: pgtest.Value[int](t, c, "SELECT current_setting('server_version_num')::int"), PageSize: 8192, RelSegPages: 131072,
+			WALSegmentSize: 1 << 20, Checksums: true,
+		}, settings)
+		before := pgtest.Value[time.Time](t, c, "SELECT clock_timestamp()")
+		now, err := pgwire.Clock(ctx, conn)
+		require.NoError(t, err)
+		require.WithinRange(t, now, before, pgtest.Value[time.Time](t, c, "SELECT clock_timestamp()"))
+
+		// WAL is held until the server says no to something.
+		const held = "SELECT count(*) FROM pg_replication_slots WHERE temporary AND restart_lsn IS NOT NULL"
+		require.NoError(t, pgwire.HoldWAL(ctx, conn, "held"))
+		require.EqualValues(t, 1, pgtest.Value[int64](t, c, held))
+		require.Error(t, pgwire.HoldWAL(ctx, connect(), "held"))
+		require.EqualValues(t, 1, pgtest.Value[int64](t, c, held))
 		_, err = pgwire.TimelineHistory(ctx, conn, 2)
 		require.Error(t, err)
+		require.Zero(t, pgtest.Value[int64](t, c, held))
 
 		_, exists, err := pgwire.ReadSlot(ctx, conn, "one")
 		if major < 15 {

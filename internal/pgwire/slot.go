@@ -42,6 +42,19 @@ func CreateSlot(ctx context.Context, c *pgconn.PgConn, name string) (created boo
 	return true, nil
 }
 
+// HoldWAL makes a slot, under a name that nothing else has, that holds the server's WAL from its latest checkpoint on. It
+// lasts until the connection ends, or the first error of the server on it (ReplicationSlotCleanup).
+func HoldWAL(ctx context.Context, c *pgconn.PgConn, name string) error {
+	if err := CheckSlotName(name); err != nil {
+		return err
+	}
+	_, err := c.Exec(ctx, `CREATE_REPLICATION_SLOT "`+name+`" TEMPORARY PHYSICAL RESERVE_WAL`).ReadAll()
+	if err != nil {
+		return fmt.Errorf("create replication slot %q: %w", name, err)
+	}
+	return nil
+}
+
 // ReadSlot tells from where on a physical slot holds WAL, 0 when from nowhere yet. Before PostgreSQL 15 a walsender has
 // no answer, which is errors.ErrUnsupported.
 func ReadSlot(ctx context.Context, c *pgconn.PgConn, name string) (restart uint64, exists bool, err error) {
