@@ -26,24 +26,15 @@ func Clock(ctx context.Context, c *pgconn.PgConn) (time.Time, error) {
 		if err := s.Send(Status{Time: epoch(), Reply: true}); err != nil {
 			return err
 		}
-		for {
-			m, err := s.Receive()
-			if err != nil {
-				return err
-			}
-			switch {
-			case m.Kind != Done && at.IsZero():
-				at = time.UnixMicro(epoch().UnixMicro() + m.Clock).UTC()
-				if err := s.Stop(); err != nil {
-					return err
-				}
-			case m.Kind == Done && at.IsZero():
-				return errors.New("the timeline has ended") // the server was promoted this very moment
-			case m.Kind == Done:
-				_, err := s.result()
-				return err
-			}
+		m, err := s.Receive()
+		if err != nil {
+			return err
 		}
+		if m.Kind == Done {
+			return errors.New("the timeline has ended") // the server was promoted this very moment
+		}
+		at = time.UnixMicro(epoch().UnixMicro() + m.Clock).UTC()
+		return s.end()
 	})
 	if err != nil {
 		return time.Time{}, fmt.Errorf("ask the server for the time: %w", err)

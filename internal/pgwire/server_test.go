@@ -1,7 +1,11 @@
 package pgwire_test
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -103,5 +107,22 @@ func TestServers(t *testing.T) {
 		require.NoError(t, err)
 		_, err = stream.Receive()
 		require.ErrorAs(t, err, &refused)
+
+		// WAL can be copied, as long as it is there.
+		pgtest.Value[string](t, c, "SELECT pg_switch_wal()::text")
+		name := fmt.Sprintf("%08X%08X%08X", 1, from>>32, uint32(from)>>20)
+		want, err := os.ReadFile(filepath.Join(c.Data, "pg_wal", name))
+		require.NoError(t, err)
+		var wal bytes.Buffer
+		conn = connect()
+		require.NoError(t, pgwire.CopyWAL(ctx, conn, 1, from, from+1<<20, &wal))
+		require.True(t, bytes.Equal(want, wal.Bytes()))
+		wal.Reset()
+		require.NoError(t, pgwire.CopyWAL(ctx, conn, 1, from+1000, from+1003, &wal))
+		require.Equal(t, want[1000:1003], wal.Bytes())
+		require.NoError(t, os.Rename(filepath.Join(c.Data, "pg_wal", name), filepath.Join(c.Data, "pg_wal", "away")))
+		require.ErrorIs(t, pgwire.CopyWAL(ctx, conn, 1, from, from+1<<20, &wal), pgwire.ErrRemoved)
+		require.NoError(t, os.Rename(filepath.Join(c.Data, "pg_wal", "away"), filepath.Join(c.Data, "pg_wal", name)))
+		require.NoError(t, pgwire.CopyWAL(ctx, conn, 1, from, from+1, &wal))
 	})
 }
