@@ -89,40 +89,54 @@ func BenchmarkOpenObject(b *testing.B) {
 	})
 }
 
+// eachCompression runs a benchmark with each compression.
+func eachCompression(b *testing.B, bench func(b *testing.B, c repo.Compression)) {
+	for _, c := range compressions {
+		b.Run(string(c), func(b *testing.B) { bench(b, c) })
+	}
+}
+
 func BenchmarkPackAppend(b *testing.B) {
 	eachMode(b, func(b *testing.B, g *rig, w *repo.Repo) {
-		frame := pages(repo.FrameSize)
-		p, err := w.CreatePack(b.Context(), "a")
-		require.NoError(b, err)
-		b.SetBytes(repo.FrameSize)
-		b.ReportAllocs()
-		raw := int64(0)
-		for b.Loop() {
-			if p.Full() {
-				p, err = w.CreatePack(b.Context(), "a")
+		eachCompression(b, func(b *testing.B, c repo.Compression) {
+			frame := pages(repo.FrameSize)
+			create := func() *repo.PackWriter {
+				p, err := w.CreatePack(b.Context(), "a", &repo.PackOptions{Compression: c})
 				require.NoError(b, err)
-				raw = 0
+				return p
 			}
-			require.NoError(b, p.Append(frame))
-			raw += repo.FrameSize
-		}
-		reportRatio(b, raw, p.Size())
+			p := create()
+			b.SetBytes(repo.FrameSize)
+			b.ReportAllocs()
+			raw := int64(0)
+			for b.Loop() {
+				if p.Full() {
+					p = create()
+					raw = 0
+				}
+				require.NoError(b, p.Append(frame))
+				raw += repo.FrameSize
+			}
+			reportRatio(b, raw, p.Size())
+		})
 	})
 }
 
 func BenchmarkReadPack(b *testing.B) {
 	eachMode(b, func(b *testing.B, g *rig, _ *repo.Repo) {
-		var frames [][]byte
-		content := pages(16 << 20)
-		for at := 0; at < len(content); at += repo.FrameSize {
-			frames = append(frames, content[at:at+repo.FrameSize])
-		}
-		p, err := writePack(b.Context(), g.w, "a", frames...)
-		require.NoError(b, err)
-		b.SetBytes(int64(len(content)))
-		b.ReportAllocs()
-		for b.Loop() {
-			require.NoError(b, g.r.ReadPack(b.Context(), p, func(int, []byte) error { return nil }))
-		}
+		eachCompression(b, func(b *testing.B, c repo.Compression) {
+			var frames [][]byte
+			content := pages(16 << 20)
+			for at := 0; at < len(content); at += repo.FrameSize {
+				frames = append(frames, content[at:at+repo.FrameSize])
+			}
+			p, err := writePackOf(b.Context(), g.w, string(c), c, frames...)
+			require.NoError(b, err)
+			b.SetBytes(int64(len(content)))
+			b.ReportAllocs()
+			for b.Loop() {
+				require.NoError(b, g.r.ReadPack(b.Context(), p, func(int, []byte) error { return nil }))
+			}
+		})
 	})
 }

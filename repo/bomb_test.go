@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -31,6 +32,13 @@ func skippable(magic, size uint32, payload ...byte) []byte {
 	return append(binary.LittleEndian.AppendUint32(b, size), payload...)
 }
 
+// s2Frame makes a frame of codec S2, but for the CRC.
+func s2Frame(kind byte, block []byte) []byte {
+	n := len(block) + 4
+	b := append([]byte("\xff\x06\x00\x00S2sTwO"), kind, byte(n), byte(n>>8), byte(n>>16), 0, 0, 0, 0)
+	return append(b, block...)
+}
+
 // bombs are parts of an object that are small, sound as far as their checksum goes, and not what a writer writes.
 func bombs(t testing.TB) map[string][][]byte {
 	zeros := make([]byte, 64<<20)
@@ -39,7 +47,23 @@ func bombs(t testing.TB) map[string][][]byte {
 	window := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xff, 1, 0, 0}
 	dictionary := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x21, 7, 1, 9, 0, 0, 'a'}
 	runs := append([]byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x38}, bytes.Repeat([]byte{0x02, 0x00, 0x08, 0}, 1000)...) // 64 KiB each
+	block := s2.Encode(nil, zeros)
 	return map[string][][]byte{
+		"S2: 64 MiB of zeros":             {s2Frame(0, block)},
+		"S2: a promise of 4 GiB":          {s2Frame(0, []byte("\xff\xff\xff\xff\x0f\x00a"))},
+		"S2: a promise of 1 MiB":          {s2Frame(0, []byte("\x80\x80\x40\x00a"))},
+		"S2: a length without end":        {s2Frame(0, bytes.Repeat([]byte{0xff}, 20))},
+		"S2: a byte too many":             {s2Frame(0, s2.Encode(nil, zeros[:repo.FrameSize+1]))},
+		"S2: a byte too many, raw":        {s2Frame(1, zeros[:repo.FrameSize+1])},
+		"S2: from before the beginning":   {s2Frame(0, []byte("\x80\x80\x40\xfe\xff\xff"))},
+		"S2: no block":                    {s2Frame(0, nil)},
+		"S2: nothing, raw":                {s2Frame(1, nil)},
+		"S2: a chunk of padding":          {s2Frame(0xfe, make([]byte, 100))},
+		"S2: a chunk of another kind":     {s2Frame(2, make([]byte, 100))},
+		"S2: a stream without chunks":     {[]byte("\xff\x06\x00\x00S2sTwO")},
+		"S2: a chunk that says 16 MiB":    {[]byte("\xff\x06\x00\x00S2sTwO\x01\xff\xff\xff1234")},
+		"S2: two chunks":                  {append(s2Frame(1, noise(100, 1)), s2Frame(1, noise(100, 1))[10:]...)},
+		"S2: Snappy":                      {[]byte("\xff\x06\x00\x00sNaPpY\x01\x05\x00\x001234a")},
 		"64 MiB of zeros in a frame":      {compress(t, zeros)},
 		"64 MiB of zeros, best of all":    {compress(t, zeros, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithWindowSize(8<<20))},
 		"a byte too many":                 {compress(t, zeros[:repo.FrameSize+1])},
@@ -74,10 +98,12 @@ func TestBombs(t *testing.T) {
 			assert.Less(t, used, uint64(limit))
 
 			// And as the only frame of a pack, with a description that lies.
-			frame := repo.Frame{Raw: repo.FrameSize, Stored: max(1, min(2*repo.FrameSize, len(parts[0]))), Codec: repo.CodecZstd}
-			used = allocated(func() { _, err = readPack(t.Context(), g.r, repo.Pack{Key: "a", Frames: []repo.Frame{frame}}) })
-			requireCorrupt(t, err, "a")
-			assert.Less(t, used, uint64(limit))
+			for _, codec := range []repo.Codec{repo.CodecZstd, repo.CodecS2} {
+				frame := repo.Frame{Raw: repo.FrameSize, Stored: max(1, min(2*repo.FrameSize, len(parts[0]))), Codec: codec}
+				used = allocated(func() { _, err = readPack(t.Context(), g.r, repo.Pack{Key: "a", Frames: []repo.Frame{frame}}) })
+				requireCorrupt(t, err, "a")
+				assert.Less(t, used, uint64(limit))
+			}
 		})
 	}
 }

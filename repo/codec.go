@@ -21,19 +21,9 @@ const (
 	skippableTail = 0x184D2A51
 )
 
-// newEncoder makes a zstd encoder for frames, to be used through EncodeAll. As many callers as there are processors
-// run beside each other; more wait.
-func newEncoder() (*zstd.Encoder, error) {
-	return zstd.NewWriter(nil,
-		zstd.WithWindowSize(FrameSize), // first, or the level halves the size of blocks, each of which has tables of its own
-		zstd.WithEncoderLevel(zstd.SpeedFastest),
-		zstd.WithLowerEncoderMem(true),
-	)
-}
-
 // newFrameDecoder makes a decoder of single frames, to be used through DecodeAll, which refuses more than FrameSize.
-// Concurrency is as with newEncoder. The checksums inside frames are for stock zstd, and for whoever reads a frame
-// without the sum over the whole object; others leave them out.
+// As many callers as there are processors run beside each other; more wait. The checksums inside frames are for stock
+// zstd, and for whoever reads a frame without the sum over the whole object; others leave them out.
 func newFrameDecoder(checksums bool) (*zstd.Decoder, error) {
 	return zstd.NewReader(nil,
 		zstd.IgnoreChecksum(!checksums),

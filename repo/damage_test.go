@@ -110,15 +110,21 @@ func exhibits(t *testing.T, g *rig) []exhibit {
 		}})
 	}
 
-	for _, pack := range []struct {
-		name   string
-		frames [][]byte
-	}{
-		{"empty pack", nil},
-		{"small pack", [][]byte{[]byte("a cairn"), []byte("marks the way back")}},
-		{"pack", [][]byte{pages(500), noise(200, 3), make([]byte, 100_000)}},
-	} {
-		p, err := writePack(ctx, g.w, pack.name, pack.frames...)
+	type pack struct {
+		name        string
+		compression repo.Compression
+		frames      [][]byte
+	}
+	packs := []pack{
+		{name: "empty pack"},
+		{name: "pack", frames: [][]byte{pages(500), noise(200, 3), make([]byte, 100_000)}},
+	}
+	for _, c := range []repo.Compression{repo.ZstdFastest, repo.S2, repo.Uncompressed} {
+		small := [][]byte{[]byte("a cairn"), bytes.Repeat([]byte("marks the way back "), 3)}
+		packs = append(packs, pack{"pack of " + string(c), c, small})
+	}
+	for _, pack := range packs {
+		p, err := writePackOf(ctx, g.w, pack.name, pack.compression, pack.frames...)
 		require.NoError(t, err)
 		all = append(all, exhibit{name: pack.name, key: pack.name, every: len(pack.frames) == 2 && !g.encrypted, read: []reading{
 			func(t *testing.T, r *repo.Repo) error {

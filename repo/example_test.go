@@ -185,7 +185,7 @@ func ExampleRepo_CreatePack() {
 	ctx := context.Background()
 	r := exampleRepo(ctx)
 	write := func(texts ...string) (repo.Pack, error) {
-		w, err := r.CreatePack(ctx, "packs/first")
+		w, err := r.CreatePack(ctx, "packs/first", nil)
 		if err != nil {
 			return repo.Pack{}, err
 		}

@@ -130,7 +130,15 @@ func get(ctx context.Context, r *repo.Repo, key string) (label string, content [
 
 // writePack writes a pack of frames.
 func writePack(ctx context.Context, r *repo.Repo, key string, frames ...[]byte) (repo.Pack, error) {
-	w, err := r.CreatePack(ctx, key)
+	return writePackOf(ctx, r, key, "", frames...)
+}
+
+// compressions are all there are.
+var compressions = []repo.Compression{repo.ZstdFastest, repo.Zstd, repo.ZstdBetter, repo.S2, repo.Uncompressed}
+
+// writePackOf writes a pack of frames of some compression.
+func writePackOf(ctx context.Context, r *repo.Repo, key string, c repo.Compression, frames ...[]byte) (repo.Pack, error) {
+	w, err := r.CreatePack(ctx, key, &repo.PackOptions{Compression: c})
 	if err != nil {
 		return repo.Pack{}, err
 	}
@@ -316,6 +324,18 @@ func craft(key, label string, table []byte, parts ...[]byte) []byte {
 	b = append(b, frame(0x184D2A51, append(bytes.Clone(table), make([]byte, 16)...))...)
 	b = b[:len(b)-16]
 	return append(b, sumOf(b)...)
+}
+
+// tableOf is the table of a pack's frames that stands in its tail.
+func tableOf(p repo.Pack) []byte {
+	var b []byte
+	for _, f := range p.Frames {
+		b = binary.BigEndian.AppendUint32(b, uint32(f.Raw))
+		b = binary.BigEndian.AppendUint32(b, uint32(f.Stored))
+		b = append(b, map[repo.Codec]byte{repo.CodecZstd: 1, repo.CodecS2: 2}[f.Codec])
+		b = append(b, f.Hash[:]...)
+	}
+	return b
 }
 
 // sumOf is the XXH3-128 of b in canonical form.

@@ -14,6 +14,8 @@ import (
 	"filippo.io/age"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/pgcairn/pgcairn/repo"
 )
 
 // block is a fenced block of FORMAT.md. What it is about stands behind the language:
@@ -175,16 +177,15 @@ func TestFormatOfRecords(t *testing.T) {
 
 // The rule of objects, done by hand: craft was written after the text.
 func TestFormatOfObjects(t *testing.T) {
-	_, pack := makeGolden(t, false)
+	_, packs := makeGolden(t, false)
 	objects := golden(t, false)
-	var table []byte
-	for _, f := range pack.Frames {
-		table = append(table, 0, 0, byte(f.Raw>>8), byte(f.Raw), 0, 0, byte(f.Stored>>8), byte(f.Stored), 1)
-		table = append(table, f.Hash[:]...)
-	}
 	frames := [][]byte{objects[goldenPack][0x47:0x62], objects[goldenPack][0x62:0x7c]}
 	assert.Equal(t, objects[goldenStream], craft(goldenStream, goldenLabel, nil, frames...))
-	assert.Equal(t, objects[goldenPack], craft(goldenPack, "", table, frames...))
+	for key, pack := range packs {
+		frames := objects[key][0x47:]
+		frames = frames[:len(frames)-8-25*len(pack.Frames)-16]
+		assert.Equal(t, objects[key], craft(key, "", tableOf(pack), frames), key)
+	}
 }
 
 // The commands of FORMAT.md do what it says.
@@ -215,5 +216,45 @@ func TestFormatByHand(t *testing.T) {
 		got, err = cmd.Output()
 		require.NoError(t, err)
 		assert.Equal(t, string(bytes.Join(goldenFrames, nil)), string(got), "unencrypted")
+	}
+	got, err := unzstd(golden(t, false)[goldenRaw])
+	require.NoError(t, err)
+	assert.Equal(t, string(bytes.Join(goldenFrames, nil)), string(got), "not compressed")
+}
+
+// So do those for S2, with the stock program; stock zstd says that it is not for it.
+func TestFormatByHandS2(t *testing.T) {
+	var commands string
+	for _, b := range formatBlocks(t) {
+		if b.kind == "bash" {
+			commands += b.content
+		}
+	}
+	require.NotEmpty(t, commands)
+	dir := t.TempDir()
+	out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "s2d"), "github.com/klauspost/compress/s2/cmd/s2d").CombinedOutput()
+	require.NoError(t, err, string(out))
+
+	// The golden pack, and one of whole frames.
+	g := newRig(t, false)
+	frames := [][]byte{pages(repo.FrameSize), noise(repo.FrameSize, 1), pages(100), noise(10, 1)}
+	_, err = writePackOf(t.Context(), g.w, "large", repo.S2, frames...)
+	require.NoError(t, err)
+	large := filepath.Join(dir, "large")
+	require.NoError(t, os.WriteFile(large, storedBytes(t, g.store, "large"), 0o600))
+	for pack, frames := range map[string][][]byte{filepath.Join(goldenDir, "plain", goldenS2): goldenS2Frames, large: frames} {
+		content := filepath.Join(dir, "content")
+		cmd := exec.Command("bash", "-euo", "pipefail", "-c", commands)
+		cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "PACK="+pack, "CONTENT="+content)
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, string(out))
+		got, err := os.ReadFile(content)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(bytes.Join(frames, nil), got))
+
+		b, err := os.ReadFile(pack)
+		require.NoError(t, err)
+		_, err = unzstd(b)
+		require.Error(t, err)
 	}
 }

@@ -7,18 +7,18 @@ import (
 	"runtime"
 	"sync"
 
-	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
 )
 
 // framer cuts what is written to it into frames, which are compressed beside each other and drained in order.
 type framer struct {
-	ctx    context.Context
-	group  *errgroup.Group
-	enc    *zstd.Encoder
-	buf    []byte           // of the frame being filled
-	frames chan chan []byte // compressed, or being so
-	end    func()           // closes frames
+	ctx         context.Context
+	group       *errgroup.Group
+	enc         encoders
+	compression Compression
+	buf         []byte           // of the frame being filled
+	frames      chan chan []byte // compressed, or being so
+	end         func()           // closes frames
 
 	// Memory that is used again. There is a raw buffer for each frame that can be compressed at a time and one being
 	// filled.
@@ -26,8 +26,8 @@ type framer struct {
 	spare chan []byte
 }
 
-func newFramer(ctx context.Context, enc *zstd.Encoder) *framer {
-	f := &framer{enc: enc, frames: make(chan chan []byte, queued), spare: make(chan []byte, queued)}
+func newFramer(ctx context.Context, enc encoders, c Compression) *framer {
+	f := &framer{enc: enc, compression: c, frames: make(chan chan []byte, queued), spare: make(chan []byte, queued)}
 	f.group, f.ctx = errgroup.WithContext(ctx)
 	f.end = sync.OnceFunc(func() { close(f.frames) })
 	n := runtime.GOMAXPROCS(0)
@@ -112,11 +112,12 @@ func (f *framer) Flush() error {
 		case dst = <-f.spare:
 		default:
 			// Grown by append, it would be copied and cleared at every step. What is not written to takes no memory.
-			dst = make([]byte, 0, f.enc.MaxEncodedSize(len(raw)))
+			dst = make([]byte, 0, len(raw)+maxOverhead)
 		}
-		done <- f.enc.EncodeAll(raw, dst[:0])
+		frame, err := f.enc.compress(f.compression, dst[:0], raw)
+		done <- frame
 		f.raw <- raw[:0]
-		return nil
+		return err
 	})
 	select {
 	case f.buf = <-f.raw:

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"testing/cryptotest"
 	"time"
@@ -34,11 +35,17 @@ const (
 	goldenStream = "notes/first"
 	goldenLabel  = "a label"
 	goldenPack   = "packs/20261121T101530Z-9f3c2a/00000001"
+	goldenRaw    = "packs/20261121T101530Z-9f3c2a/00000002" // of compression none
+	goldenS2     = "packs/20261121T101530Z-9f3c2a/00000003"
 	goldenRecord = "systems/1"
 	goldenLease  = "leases/backup/00000000000000000001"
 )
 
-var goldenFrames = [][]byte{[]byte("a cairn marks "), []byte("the way back\n")}
+var (
+	goldenFrames = [][]byte{[]byte("a cairn marks "), []byte("the way back\n")}
+	// A frame that shrinks, and one that does not.
+	goldenS2Frames = [][]byte{[]byte(strings.Repeat("stone, ", 7) + "and one more\n"), []byte("the way back\n")}
+)
 
 type system struct {
 	SystemID    string `json:"system_id"`
@@ -62,7 +69,7 @@ type lease struct {
 }
 
 // makeGolden writes a golden repository, the same each time as long as the code is.
-func makeGolden(t *testing.T, encrypted bool) (s repo.Store, pack repo.Pack) {
+func makeGolden(t *testing.T, encrypted bool) (s repo.Store, packs map[string]repo.Pack) {
 	t.Helper()
 	cryptotest.SetGlobalRandom(t, 1)
 	s = repotest.Mem(nil)
@@ -73,15 +80,20 @@ func makeGolden(t *testing.T, encrypted bool) (s repo.Store, pack repo.Pack) {
 	r, err := repo.Init(t.Context(), s, o)
 	require.NoError(t, err)
 	require.NoError(t, streamOf(t.Context(), r, goldenStream, goldenLabel, goldenFrames...))
-	pack, err = writePack(t.Context(), r, goldenPack, goldenFrames...)
+	packs = map[string]repo.Pack{}
+	packs[goldenPack], err = writePack(t.Context(), r, goldenPack, goldenFrames...)
 	require.NoError(t, err)
 	if !encrypted {
+		packs[goldenRaw], err = writePackOf(t.Context(), r, goldenRaw, repo.Uncompressed, goldenFrames...)
+		require.NoError(t, err)
+		packs[goldenS2], err = writePackOf(t.Context(), r, goldenS2, repo.S2, goldenS2Frames...)
+		require.NoError(t, err)
 		require.NoError(t, r.CreateRecord(t.Context(), goldenRecord, goldenSystem))
 		l := lease{Fence: 1, Holder: "HOLDER", Hostname: "db1", Expires: testTime.Add(2 * time.Minute)}
 		l.Process.Host, l.Process.PID, l.Process.Start = "boot pid:[1]", 4711, "12345"
 		require.NoError(t, r.CreateRecord(t.Context(), goldenLease, l))
 	}
-	return s, pack
+	return s, packs
 }
 
 func goldenName(encrypted bool) string {
@@ -121,7 +133,7 @@ func TestGoldenIsRead(t *testing.T) {
 	for _, encrypted := range []bool{false, true} {
 		t.Run(goldenName(encrypted), func(t *testing.T) {
 			objects := golden(t, encrypted)
-			_, pack := makeGolden(t, encrypted)
+			_, packs := makeGolden(t, encrypted)
 			s := repotest.Mem(nil)
 			for key, b := range objects {
 				storeBytes(t, s, key, b)
@@ -142,9 +154,15 @@ func TestGoldenIsRead(t *testing.T) {
 			onlyLabel, err := r.Label(t.Context(), goldenStream)
 			require.NoError(t, err)
 			assert.Equal(t, goldenLabel, string(onlyLabel))
-			frames, err := readPack(t.Context(), r, pack)
-			require.NoError(t, err)
-			assert.Equal(t, goldenFrames, frames)
+			for key, pack := range packs {
+				frames, err := readPack(t.Context(), r, pack)
+				require.NoError(t, err)
+				want := goldenFrames
+				if key == goldenS2 {
+					want = goldenS2Frames
+				}
+				assert.Equal(t, want, frames)
+			}
 			if !encrypted {
 				var got system
 				require.NoError(t, r.ReadRecord(t.Context(), goldenRecord, &got))

@@ -282,7 +282,7 @@ func TestWriteOnlyHost(t *testing.T) {
 	// And a host that only reads cannot write.
 	_, err = put(ctx, g.r, "b", "", nil)
 	require.ErrorIs(t, err, crypto.ErrNoRecipients)
-	_, err = g.r.CreatePack(ctx, "b")
+	_, err = g.r.CreatePack(ctx, "b", nil)
 	require.ErrorIs(t, err, crypto.ErrNoRecipients)
 }
 

@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/pgcairn/pgcairn/internal/objerr"
 )
 
@@ -30,17 +28,18 @@ const (
 const MaxNotes = 16 << 20
 
 // appendNotes encodes notes.
-func appendNotes(enc *zstd.Encoder, key string, notes []byte) ([]byte, error) {
+func appendNotes(enc encoders, key string, notes []byte) (b []byte, err error) {
 	if len(notes) > MaxNotes {
 		return nil, fmt.Errorf("repo: %d bytes of notes, at most %d are allowed", len(notes), MaxNotes)
 	}
 	if len(notes) == 0 {
 		return nil, nil
 	}
-	var b []byte
 	for len(notes) > 0 {
 		n := min(len(notes), FrameSize)
-		b = enc.EncodeAll(notes[:n], b)
+		if b, err = enc.compress(ZstdFastest, b, notes[:n]); err != nil {
+			return nil, fmt.Errorf("repo: compress notes: %w", err)
+		}
 		notes = notes[n:]
 	}
 	size := len(b)

@@ -38,11 +38,24 @@ func (h *Hash) UnmarshalText(b []byte) error {
 // Codec names how a frame is compressed.
 type Codec string
 
-// CodecZstd is one zstd frame.
-const CodecZstd Codec = "zstd"
+// The codecs. What does not shrink is stored as it is in either.
+const (
+	CodecZstd Codec = "zstd" // a zstd frame
+	CodecS2   Codec = "s2"   // a stream of the S2 format, of one chunk
+)
 
 // codecs are the numbers of codecs in a pack's tail.
-var codecs = map[Codec]byte{CodecZstd: 1} //nolint:gochecknoglobals // a constant
+var codecs = map[Codec]byte{CodecZstd: 1, CodecS2: 2} //nolint:gochecknoglobals // a constant
+
+// CodecError means that a pack has frames of a codec that this version of pgcairn does not know: it is not damaged.
+type CodecError struct {
+	Key   string // of the pack
+	Codec Codec
+}
+
+func (e *CodecError) Error() string {
+	return fmt.Sprintf("pack %s has frames of codec %q, which is unknown to this version of pgcairn: use a newer version", e.Key, e.Codec)
+}
 
 // Frame is a run of up to [FrameSize] raw bytes in a pack, compressed by itself. Frames follow each other without gaps.
 type Frame struct {
@@ -62,19 +75,32 @@ type Pack struct {
 // PackWriter gathers frames into one object. It is used by one goroutine at a time; several beside each other make
 // use of several processors.
 type PackWriter struct {
-	repo   *Repo
-	s      *sealer
-	frames []Frame
-	buf    []byte
+	repo        *Repo
+	compression Compression
+	s           *sealer
+	frames      []Frame
 }
 
-// CreatePack starts a pack. Nothing is visible under key before [PackWriter.Commit]. Cancelling ctx aborts.
-func (r *Repo) CreatePack(ctx context.Context, key string) (*PackWriter, error) {
+// PackOptions are the options of [Repo.CreatePack]; nil is their zero value.
+type PackOptions struct {
+	// Compression is how the frames are compressed.
+	Compression Compression
+}
+
+// CreatePack starts a pack. Nothing is visible under key before [PackWriter.Commit]. Cancelling ctx aborts. A pack takes
+// memory while a frame is appended and, beyond what the store takes, next to none between.
+func (r *Repo) CreatePack(ctx context.Context, key string, o *PackOptions) (*PackWriter, error) {
+	if o == nil {
+		o = &PackOptions{}
+	}
+	if _, err := ParseCompression(string(o.Compression)); err != nil {
+		return nil, fmt.Errorf("repo: write %s: %w", key, err)
+	}
 	s, err := r.seal(ctx, key, nil)
 	if err != nil {
 		return nil, err
 	}
-	return &PackWriter{repo: r, s: s}, nil
+	return &PackWriter{repo: r, compression: o.Compression, s: s}, nil
 }
 
 // Append compresses raw, 1 to [FrameSize] bytes, and adds it as a frame. A pack takes 8,192 frames at most; see Full.
@@ -85,11 +111,20 @@ func (w *PackWriter) Append(raw []byte) error {
 	if len(w.frames) == maxPackFrames {
 		return fmt.Errorf("repo: pack %s has %d frames already", w.s.key, maxPackFrames)
 	}
-	w.buf = w.repo.enc.EncodeAll(raw, w.buf[:0])
-	if err := w.s.write(w.buf); err != nil {
+	buf, ok := w.repo.frames.Get().(*[]byte)
+	if !ok {
+		buf = new(make([]byte, 0, FrameSize+maxOverhead))
+	}
+	defer w.repo.frames.Put(buf)
+	frame, err := w.repo.enc.compress(w.compression, (*buf)[:0], raw)
+	if err != nil {
+		return fmt.Errorf("repo: compress a frame of %s: %w", w.s.key, err)
+	}
+	*buf = frame
+	if err := w.s.write(frame); err != nil {
 		return err
 	}
-	w.frames = append(w.frames, Frame{Raw: len(raw), Stored: len(w.buf), Codec: CodecZstd, Hash: HashOf(raw)})
+	w.frames = append(w.frames, Frame{Raw: len(raw), Stored: len(frame), Codec: w.compression.codec(), Hash: HashOf(raw)})
 	return nil
 }
 
@@ -130,7 +165,8 @@ func packTable(frames []Frame) []byte {
 	return b
 }
 
-// Check tells whether a description of a pack, as read from somewhere, is within bounds.
+// Check tells whether a description of a pack, as read from somewhere, is within bounds. An unknown codec is a
+// *[CodecError].
 func (p Pack) Check() error {
 	if err := checkKey(p.Key); err != nil {
 		return err
@@ -142,8 +178,11 @@ func (p Pack) Check() error {
 		if f.Raw <= 0 || f.Raw > FrameSize || f.Stored <= 0 || f.Stored > 2*FrameSize {
 			return fmt.Errorf("frame %d: size out of bounds", i)
 		}
+		if f.Codec == "" {
+			return fmt.Errorf("frame %d: no codec", i)
+		}
 		if codecs[f.Codec] == 0 {
-			return fmt.Errorf("frame %d: unknown codec %q", i, f.Codec)
+			return &CodecError{Key: p.Key, Codec: f.Codec}
 		}
 	}
 	return nil
@@ -160,6 +199,10 @@ func (r *Repo) ReadPack(ctx context.Context, p Pack, f func(i int, raw []byte) e
 // and not decompressed.
 func (r *Repo) ReadFrames(ctx context.Context, p Pack, want func(i int) bool, f func(i int, raw []byte) error) error {
 	if err := p.Check(); err != nil {
+		var unknown *CodecError
+		if errors.As(err, &unknown) {
+			return fmt.Errorf("repo: read %w", unknown)
+		}
 		return corrupt(p.Key, "%w", err)
 	}
 	u, err := r.unseal(ctx, p.Key, -1)
@@ -195,8 +238,12 @@ func (r *Repo) ReadFrames(ctx context.Context, p Pack, want func(i int) bool, f 
 }
 
 // decode decompresses a frame into raw's memory and checks it.
-func (r *Repo) decode(f Frame, stored, raw []byte) ([]byte, error) {
-	raw, err := r.dec.DecodeAll(stored, raw[:0])
+func (r *Repo) decode(f Frame, stored, raw []byte) (_ []byte, err error) {
+	if f.Codec == CodecS2 {
+		raw, err = decodeS2(stored, raw, f.Raw)
+	} else {
+		raw, err = r.dec.DecodeAll(stored, raw[:0])
+	}
 	if err != nil {
 		return raw, err
 	}

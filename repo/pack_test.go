@@ -57,7 +57,7 @@ func TestPackRoundTrip(t *testing.T) {
 
 func TestPackWriter(t *testing.T) {
 	bothModes(t, func(t *testing.T, g *rig) {
-		w, err := g.w.CreatePack(t.Context(), "a")
+		w, err := g.w.CreatePack(t.Context(), "a", nil)
 		require.NoError(t, err)
 		require.ErrorContains(t, w.Append(nil), "0 bytes")
 		require.ErrorContains(t, w.Append(make([]byte, repo.FrameSize+1)), "1048577 bytes")
@@ -76,7 +76,7 @@ func TestPackWriter(t *testing.T) {
 		_, err = readPack(t.Context(), g.r, p)
 		require.NoError(t, err)
 
-		w, err = g.w.CreatePack(t.Context(), "b")
+		w, err = g.w.CreatePack(t.Context(), "b", nil)
 		require.NoError(t, err)
 		require.NoError(t, w.Append([]byte("frame")))
 		require.NoError(t, w.Close())
@@ -89,7 +89,7 @@ func TestPackWriter(t *testing.T) {
 
 func TestPackFull(t *testing.T) {
 	g := newRig(t, false)
-	w, err := g.w.CreatePack(t.Context(), "large")
+	w, err := g.w.CreatePack(t.Context(), "large", nil)
 	require.NoError(t, err)
 	defer w.Close()
 	frames := 0
@@ -100,7 +100,7 @@ func TestPackFull(t *testing.T) {
 	assert.Equal(t, 14, frames)
 	assert.InDelta(t, 14<<20, w.Size(), 10_000)
 
-	w, err = g.w.CreatePack(t.Context(), "many")
+	w, err = g.w.CreatePack(t.Context(), "many", nil)
 	require.NoError(t, err)
 	defer w.Close()
 	for i := range 8192 {
@@ -123,7 +123,7 @@ func TestPackAppendFails(t *testing.T) {
 			s := repotest.Faulty(g.store, repotest.Fault{Op: repotest.OpWrite, Key: "a", Nth: n, Do: repotest.Cut(0)})
 			r, err := repo.Open(t.Context(), s, &repo.Options{Cipher: cipherOf(t, g)})
 			require.NoError(t, err)
-			w, err := r.CreatePack(t.Context(), "a")
+			w, err := r.CreatePack(t.Context(), "a", nil)
 			if err != nil {
 				requireOutage(t, err)
 				continue
@@ -238,7 +238,7 @@ func TestReadPackFails(t *testing.T) {
 			"none":         func(p *repo.Pack) { p.Frames = nil },
 			"more":         func(p *repo.Pack) { p.Frames = append(p.Frames, p.Frames[0]) },
 			"order":        func(p *repo.Pack) { p.Frames[0], p.Frames[1] = p.Frames[1], p.Frames[0] },
-			"codec":        func(p *repo.Pack) { p.Frames[0].Codec = "lzma" },
+			"codec":        func(p *repo.Pack) { p.Frames[0].Codec = repo.CodecS2 },
 			"no codec":     func(p *repo.Pack) { p.Frames[0].Codec = "" },
 			"empty frame":  func(p *repo.Pack) { p.Frames[0].Raw = 0 },
 			"large frame":  func(p *repo.Pack) { p.Frames[0].Raw = repo.FrameSize + 1 },
@@ -253,6 +253,19 @@ func TestReadPackFails(t *testing.T) {
 			requireCorrupt(t, err, "a")
 			require.NotEmpty(t, err.Error(), name)
 		}
+		// Of a later version, on the other hand: nothing is damaged.
+		later := p
+		later.Frames = append([]repo.Frame(nil), p.Frames...)
+		later.Frames[1].Codec = "lzma"
+		_, err = readPack(ctx, g.r, later)
+		var unknown *repo.CodecError
+		require.ErrorAs(t, err, &unknown)
+		require.Equal(t, repo.CodecError{Key: "a", Codec: "lzma"}, *unknown)
+		require.ErrorContains(t, err, `pack a has frames of codec "lzma", which is unknown to this version`)
+		var corrupt *repo.CorruptError
+		require.NotErrorAs(t, err, &corrupt)
+		requireNoAnswerAtAll(t, err)
+
 		bad := p
 		bad.Key = "../a"
 		_, err = readPack(ctx, g.r, bad)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -36,13 +37,15 @@ type Options struct {
 type Repo struct {
 	store  Store
 	marker marker
-	keys   *keyring      // nil when unencrypted
-	enc    *zstd.Encoder // of frames; its EncodeAll and the decoders' DecodeAll may be called concurrently
-	dec    *zstd.Decoder // of frames in an object whose sum is checked
+	keys   *keyring // nil when unencrypted
+	enc    encoders
+	dec    *zstd.Decoder // of frames in an object whose sum is checked; its DecodeAll may be called concurrently
 	lone   *zstd.Decoder // of frames that are checked by themselves
 	now    func() time.Time
 	log    *slog.Logger
 	state  string // Options.StateDir
+
+	frames sync.Pool // of *[]byte: memory of compressed frames that packs are waiting for
 }
 
 // Init makes a store a repository, or opens the one that is there: calling it again changes nothing. It proves first
@@ -79,10 +82,7 @@ func Open(ctx context.Context, s Store, o *Options) (*Repo, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Repo{store: s, marker: m, now: clock(o.Now), log: o.Logger, state: o.StateDir}
-	if r.enc, err = newEncoder(); err != nil {
-		return nil, fmt.Errorf("repo: %w", err)
-	}
+	r := &Repo{store: s, marker: m, enc: newEncoders(), now: clock(o.Now), log: o.Logger, state: o.StateDir}
 	if r.dec, err = newFrameDecoder(false); err != nil {
 		return nil, fmt.Errorf("repo: %w", err)
 	}

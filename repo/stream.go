@@ -11,6 +11,9 @@ import (
 
 // PutOptions are the options of [Repo.Put]; nil is their zero value.
 type PutOptions struct {
+	// Compression is how the content is compressed. A stream is zstd, whatever reads it: S2 is an error.
+	Compression Compression
+
 	// Label, when set, is asked once for up to 256 bytes that [Repo.Label] will return without reading the content or
 	// holding a key. It is called while the content is being compressed, from another goroutine.
 	Label func() ([]byte, error)
@@ -40,9 +43,15 @@ func (r *Repo) Put(ctx context.Context, key string, o *PutOptions, write func(io
 	if o == nil {
 		o = &PutOptions{}
 	}
+	if _, err := ParseCompression(string(o.Compression)); err != nil {
+		return Info{}, fmt.Errorf("repo: write %s: %w", key, err)
+	}
+	if o.Compression.codec() != CodecZstd {
+		return Info{}, fmt.Errorf("repo: write %s: compression %s is for packs", key, o.Compression)
+	}
 	// The store's writer lives as long as Put, so it gets Put's context and not the group's, which Wait cancels.
 	ctx, cancel := context.WithCancel(ctx)
-	f := newFramer(ctx, r.enc)
+	f := newFramer(ctx, r.enc, o.Compression)
 	var s *sealer
 	var complete bool
 	// This also runs when write panics: nothing goes on, and nothing is committed.
