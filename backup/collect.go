@@ -50,6 +50,8 @@ type collector struct {
 	work    work
 	total   int64 // bytes to be read
 
+	compression repo.Compression
+
 	nextPack     atomic.Uint64
 	read, stored atomic.Int64
 	committing   *errgroup.Group

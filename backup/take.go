@@ -30,6 +30,9 @@ type Options struct {
 	// Jobs is how many files are read and compressed beside each other. The default is the number of processors.
 	Jobs int
 
+	// Compression is how files are compressed. Manifest and WAL are zstd in any case.
+	Compression repo.Compression
+
 	// Spread spreads the checkpoint that the backup begins with over checkpoint_completion_target, to spare the server.
 	// The default has it at once.
 	Spread bool
@@ -85,6 +88,9 @@ func Take(ctx context.Context, r *repo.Repo, s Source, o *Options) (*Manifest, e
 	}
 	if !slices.Contains([]Method{"", ByIndex, BySummary, ByLSN, ByCompare}, t.options.Method) {
 		return nil, fmt.Errorf("backup: unknown method %q", t.options.Method)
+	}
+	if _, err := repo.ParseCompression(string(t.options.Compression)); err != nil {
+		return nil, fmt.Errorf("backup: %w", err)
 	}
 	labels := 0
 	for name, value := range t.options.Labels {
@@ -148,6 +154,7 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 		}
 	}
 	c := newCollector(t.repo, id, start, entries, d, todo)
+	c.compression = t.options.Compression
 	t.total = c.total
 	committing := false // from then on the packs may be those of a backup, whatever the error
 	defer func() {

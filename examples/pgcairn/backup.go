@@ -7,19 +7,21 @@ import (
 	"time"
 
 	"github.com/pgcairn/pgcairn/backup"
+	"github.com/pgcairn/pgcairn/repo"
 )
 
 // backupCommand takes a backup.
 type backupCommand struct {
 	server
 
-	Type       string            `enum:"full,diff,incr,auto" default:"full" help:"How much to store: all, what has changed since the last full backup, or since the last of any type; auto is incr where that is possible: ${enum}."`
-	Source     string            `enum:"dir,sql,replication," default:"" help:"How to read: dir, sql, replication. Default: dir with --pgdata, else sql. Yet there is dir only."`
-	PGData     string            `name:"pgdata" placeholder:"DIR" help:"Data directory of the server, on this host."`
-	Jobs       int               `help:"How many files to read beside each other. Default: the number of processors."`
-	Labels     map[string]string `name:"label" mapsep:"none" placeholder:"K=V" help:"Label to keep with the backup; repeatable."`
-	Rate       int64             `placeholder:"BYTES/S" help:"Limit on reading. Not there yet."`
-	Checkpoint string            `enum:"fast,spread" default:"fast" help:"How the server makes its checkpoint at the start: ${enum}."`
+	Type        string            `enum:"full,diff,incr,auto" default:"full" help:"How much to store: all, what has changed since the last full backup, or since the last of any type; auto is incr where that is possible: ${enum}."`
+	Source      string            `enum:"dir,sql,replication," default:"" help:"How to read: dir, sql, replication. Default: dir with --pgdata, else sql. Yet there is dir only."`
+	PGData      string            `name:"pgdata" placeholder:"DIR" help:"Data directory of the server, on this host."`
+	Jobs        int               `help:"How many files to read beside each other. Default: the number of processors."`
+	Labels      map[string]string `name:"label" mapsep:"none" placeholder:"K=V" help:"Label to keep with the backup; repeatable."`
+	Rate        int64             `placeholder:"BYTES/S" help:"Limit on reading. Not there yet."`
+	Compression string            `enum:"zstd-fastest,zstd,zstd-better,s2,none" default:"zstd-fastest" help:"How files are compressed: ${enum}. Stock zstd does not read s2."`
+	Checkpoint  string            `enum:"fast,spread" default:"fast" help:"How the server makes its checkpoint at the start: ${enum}."`
 }
 
 // types are the types of backups, by their names on the command line.
@@ -50,7 +52,7 @@ func (c *backupCommand) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	m, err := backup.Take(ctx, r, source, &backup.Options{
-		Type: types[c.Type], Jobs: c.Jobs, Spread: c.Checkpoint == "spread", Labels: c.Labels,
+		Type: types[c.Type], Jobs: c.Jobs, Compression: repo.Compression(c.Compression), Spread: c.Checkpoint == "spread", Labels: c.Labels,
 		Progress: a.meter().backup(), Logger: a.logger(),
 	})
 	if err != nil {

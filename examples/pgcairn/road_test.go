@@ -41,7 +41,7 @@ func TestRoad(t *testing.T) {
 	require.Equal(t, true, check["ok"])
 	require.Len(t, check["steps"], 7)
 
-	b := server.json(t, "backup", "--pgdata", c.Data, "--label", "why=test", "--label", "odd=a=b;c")
+	b := server.json(t, "backup", "--pgdata", c.Data, "--label", "why=test", "--label", "odd=a=b;c", "--compression", "s2")
 	requireKeys(t, b, append(summaryKeys, "duration_seconds", "requests")...)
 	require.Equal(t, "base", b["kind"])
 	require.Equal(t, "full", b["type"])

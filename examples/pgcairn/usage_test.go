@@ -38,6 +38,7 @@ func TestWrongUsage(t *testing.T) {
 		{"source sql", append(pgdata, "--source", "sql"), "", "not there yet"},
 		{"source replication", append(pgdata, "--source", "replication"), "", "not there yet"},
 		{"type unknown", append(pgdata, "--type", "huge"), "", "--type"},
+		{"unknown compression", append(pgdata, "--compression", "lz4"), "", "--compression"},
 		{"rate", append(pgdata, "--rate", "1000"), "", "--rate is not there yet"},
 		{"negative jobs", append(pgdata, "--jobs=-1"), "", "--jobs"},
 		{"label without a value", append(pgdata, "--label", "k"), "", "--label"},
