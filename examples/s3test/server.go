@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -119,8 +120,9 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = log.Close() }() // the server has its own descriptor
-	address := s.Endpoint[len("http://"):]
-	cmd := exec.Command(program, "--port", address, "--region", region, "--keep-alive", "--quiet", "posix", s.root) //nolint:noctx // it lives until stopped, through the test's cleanups
+	address := strings.TrimPrefix(s.Endpoint, "http://")
+	args := []string{"--port", address, "--region", region, "--keep-alive", "--quiet", "posix", s.root}
+	cmd := exec.Command(program, args...) //nolint:noctx // it lives until stopped, through the test's cleanups
 	cmd.Env = []string{"ROOT_ACCESS_KEY_ID=" + AccessKey, "ROOT_SECRET_ACCESS_KEY=" + SecretKey}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt at the terminal is for the tests
