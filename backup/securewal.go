@@ -58,11 +58,20 @@ func (t *taker) secure(ctx context.Context, s Session, n wal.Name, size int64) e
 	}
 	defer content.Close()
 	err = t.archive.PushContent(ctx, n, content, size)
-	if refused := (*wal.SegmentError)(nil); errors.As(err, &refused) {
-		// It may have been archived and recycled between opening and reading.
-		if have, herr := t.archive.Has(ctx, n); herr == nil && have {
-			return nil
-		}
+	refused := (*wal.SegmentError)(nil)
+	gone := errors.Is(err, fs.ErrNotExist) // a source that does not keep files open notices only now
+	if !gone && !errors.As(err, &refused) {
+		return err
+	}
+	// It may have been archived and recycled between opening and reading.
+	have, herr := t.archive.Has(ctx, n)
+	switch {
+	case herr == nil && have:
+		return nil
+	case gone && herr == nil:
+		return &MissingWALError{Segment: n.String()}
+	case gone:
+		return herr
 	}
 	return err
 }
