@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/pgcairn/pgcairn/backup"
 	"github.com/pgcairn/pgcairn/backup/backuptest"
 	"github.com/pgcairn/pgcairn/repo"
@@ -64,6 +65,35 @@ func ExampleDirectory() {
 	var wrong *backup.DirectoryError
 	fmt.Println(errors.As(err, &wrong), wrong.Reason)
 	// Output: true it is not a data directory: it has no global/pg_control
+}
+
+func ExampleSQL() {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+
+	// Nothing runs on the server's host. As many connections as are worth their while read files beside each other.
+	src, err := backup.SQL("host="+dir+" port=5432 user=backup dbname=postgres", &backup.SQLOptions{Connections: 8})
+	if err != nil {
+		panic(err)
+	}
+	_, err = backup.Take(context.Background(), exampleRepo(), src, &backup.Options{Jobs: 8})
+	var (
+		connect *pgconn.ConnectError
+		denied  *backup.PrivilegeError
+		lost    *backup.SessionLostError
+	)
+	switch {
+	case errors.As(err, &connect):
+		fmt.Println("there is no server at", connect.Config.Port)
+	case errors.As(err, &denied):
+		fmt.Println("a superuser has to execute", denied.Grant())
+	case errors.As(err, &lost):
+		fmt.Println("the server was restarted meanwhile: try again")
+	}
+	// Output: there is no server at 5432
 }
 
 func ExampleList() {

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"bytes"
+	"time"
 )
 
 // Encode returns the text of a manifest.
@@ -13,3 +14,21 @@ func (m *Manifest) Encode() ([]byte, error) {
 
 // Check tells what a manifest says that cannot be.
 func (m *Manifest) Check() error { return m.check() }
+
+// Impatient makes a source by SQL try again at once what has failed.
+func Impatient(s Source) Source {
+	s.(*sqlSource).pause = time.Microsecond
+	return s
+}
+
+// Watchful makes a source by SQL see all the time whether the backup is still held.
+func Watchful(s Source) Source {
+	s.(*sqlSource).check = time.Microsecond
+	return s
+}
+
+// ListBounded makes a source by SQL ask for a few directories and entries at a time.
+func ListBounded(s Source, directories, entries int) Source {
+	s.(*sqlSource).bounds = listBounds{directories: directories, entries: entries}
+	return s
+}

@@ -31,6 +31,15 @@ func (s *server) backupFunctions() []string {
 	return []string{"pg_backup_start(text, boolean)", "pg_backup_stop(boolean)"}
 }
 
+// fileFunctions are the functions that list and read files. Without pg_read_server_files they reach what is below the
+// data directory, by way of its links as well (convert_and_check_filename of PostgreSQL's genfile.c), and no more.
+func (s *server) fileFunctions() []string {
+	return []string{
+		"pg_ls_dir(text, boolean, boolean)", "pg_stat_file(text, boolean)",
+		"pg_read_binary_file(text, bigint, bigint, boolean)", //nolint:dupword // two arguments
+	}
+}
+
 // mayExecute returns the role connected as, or a *PrivilegeError.
 func (s *server) mayExecute(ctx context.Context, functions ...string) (role string, err error) {
 	const query = `select current_user::text, array(select f from unnest($1::text[]) with ordinality u(f, n)

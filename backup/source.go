@@ -9,7 +9,7 @@ import (
 	"github.com/pgcairn/pgcairn/wal"
 )
 
-// Source is a cluster that can be backed up. [Directory] makes one.
+// Source is a cluster that can be backed up. [Directory] and [SQL] make one.
 type Source interface {
 	// Begin starts a backup on the server. Nothing stays behind on it once the Session is closed.
 	Begin(ctx context.Context, o BeginOptions) (Session, error)
@@ -47,7 +47,8 @@ type Summarizer interface {
 	Summaries(ctx context.Context, t wal.Timeline, from, to wal.LSN) (*wal.Blocks, error)
 }
 
-// Content is an open file of a Source, safe for concurrent use.
+// Content is an open file of a Source, safe for concurrent use. One that has vanished since it was opened may fail with an
+// error matching fs.ErrNotExist, unless it is a relation's, which ends where it was read up to.
 type Content interface {
 	io.ReaderAt
 	io.Closer
