@@ -2,6 +2,7 @@ package pgcairn_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -113,6 +114,52 @@ func TestReadmeByHand(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
 	require.Equal(t, want, pgtest.Checksums(t, pgtest.Boot(t, pgdata, 0, nil)))
+}
+
+// TestReadmeRole backs up by SQL, and checks that it can, as the role that README.md makes. That none of its privileges
+// for that is too much, TestSQLPrivileges of package backup shows.
+func TestReadmeRole(t *testing.T) {
+	_, grants, ok := strings.Cut(readme(t), "```sql\n")
+	require.True(t, ok)
+	grants, _, ok = strings.Cut(grants, "```\n")
+	require.True(t, ok)
+	pgtest.Each(t, func(t *testing.T, major int) {
+		c := pgtest.New(t, &pgtest.Options{Major: major, Conf: map[string]string{"archive_mode": "on", "archive_command": "true"}})
+		c.Exec(t, forMajor(grants, major))
+		dsn := c.DSN("postgres") + " user=backup"
+		store, err := repo.OpenDir(t.TempDir(), nil)
+		require.NoError(t, err)
+		r, err := repo.Init(t.Context(), store, nil)
+		require.NoError(t, err)
+		source, err := backup.SQL(dsn, nil)
+		require.NoError(t, err)
+		_, err = backup.Take(t.Context(), r, source, nil)
+		require.NoError(t, err)
+		var checked []string
+		report, err := backup.Check(t.Context(), r, dsn, &backup.CheckOptions{SQL: true, Wait: time.Millisecond})
+		require.Error(t, err, "nothing archives")
+		for _, s := range report.Steps {
+			checked = append(checked, fmt.Sprint(s.Name, s.OK))
+		}
+		require.Equal(t, []string{"connecttrue", "roletrue", "settingstrue", "storetrue", "objectstrue", "clustertrue", "archivefalse"}, checked)
+		var denied *backup.PrivilegeError
+		require.NotErrorAs(t, err, &denied)
+	})
+}
+
+// forMajor takes the functions of old versions, which stand in a comment, in the place of the new ones.
+func forMajor(grants string, major int) string {
+	if major > 14 {
+		return grants
+	}
+	var lines []string
+	for line := range strings.Lines(grants) {
+		if _, old, ok := strings.Cut(line, "-- 13, 14: "); ok {
+			line = strings.TrimSpace(old) + ",\n"
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "")
 }
 
 func readme(t *testing.T) string {

@@ -24,6 +24,9 @@ type CheckOptions struct {
 	// Wait is how long a segment may take to arrive in the archive. The default is a minute.
 	Wait time.Duration
 
+	// SQL makes sure that the role has the privileges for backups with [SQL], which reads files as well.
+	SQL bool
+
 	// MustRead makes it a failure when this host cannot decrypt what it has written. By default that is only told, since
 	// a database host needs to hold recipients only.
 	MustRead bool

@@ -33,12 +33,13 @@ func TestCheckFindsTheRoadOpen(t *testing.T) {
 		pushArchived(t, c, r)
 		var told []backup.CheckStep
 		report, err := backup.Check(t.Context(), r, c.DSN("postgres"), &backup.CheckOptions{
-			MustRead: true, Progress: func(s backup.CheckStep) { told = append(told, s) },
+			SQL: true, MustRead: true, Progress: func(s backup.CheckStep) { told = append(told, s) },
 		})
 		require.NoError(t, err)
 		require.True(t, report.OK)
 		require.Equal(t, told, report.Steps)
 		require.Equal(t, []string{"connect ok", "role ok", "settings ok", "store ok", "objects ok", "cluster ok", "archive ok"}, verdicts(report))
+		require.Contains(t, report.Steps[1].Detail, "list and read files")
 		require.Contains(t, report.Steps[4].Detail, "read back")
 		require.Contains(t, report.Steps[6].Detail, "read back")
 
@@ -82,7 +83,8 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		name     string
 		conn     string
 		fault    repotest.Fault // none when Op is empty
-		claim    uint64         // whose the repository is
+		sql      bool
+		claim    uint64 // whose the repository is
 		wait     time.Duration
 		verdicts string
 		as       any // pointer to the type of the error
@@ -100,6 +102,12 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		{
 			name: "a role without privileges", conn: good.DSN("postgres") + " user=weak", as: new(*backup.PrivilegeError),
 			text:     `GRANT EXECUTE ON FUNCTION pg_backup_start(text, boolean), pg_backup_stop(boolean) TO "weak"`,
+			verdicts: "connect ok, role FAILED, settings ok, store ok, objects ok, cluster ok, archive skipped",
+		},
+		{
+			name: "a role that may not read files", conn: good.DSN("postgres") + " user=backer", sql: true, as: new(*backup.PrivilegeError),
+			text: `GRANT EXECUTE ON FUNCTION pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean), ` +
+				`pg_read_binary_file(text, bigint, bigint, boolean) TO "backer"`, //nolint:dupword // two arguments
 			verdicts: "connect ok, role FAILED, settings ok, store ok, objects ok, cluster ok, archive skipped",
 		},
 		{
@@ -146,7 +154,7 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 				r, err = repo.Open(t.Context(), repotest.Faulty(mem, c.fault), nil)
 				require.NoError(t, err)
 			}
-			report, err := backup.Check(t.Context(), r, c.conn, &backup.CheckOptions{Wait: c.wait})
+			report, err := backup.Check(t.Context(), r, c.conn, &backup.CheckOptions{Wait: c.wait, SQL: c.sql})
 			require.False(t, report.OK)
 			require.Equal(t, c.verdicts, strings.Join(verdicts(report), ", "))
 			if c.as != nil {

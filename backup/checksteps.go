@@ -30,13 +30,17 @@ func (c *checker) connect(ctx context.Context) (string, error) {
 	return fmt.Sprintf("PostgreSQL %d.%d at port %d, system identifier %d", c.server.version/10000, c.server.version%10000, port, id), nil
 }
 
-// role makes sure that the role may start and stop a backup.
+// role makes sure that the role may start and stop a backup and, with SQL, read files.
 func (c *checker) role(ctx context.Context) (string, error) {
-	role, err := c.server.mayExecute(ctx, c.server.backupFunctions()...)
+	functions, what := c.server.backupFunctions(), "start and stop a backup"
+	if c.options.SQL {
+		functions, what = append(functions, c.server.fileFunctions()...), "start and stop a backup, and list and read files"
+	}
+	role, err := c.server.mayExecute(ctx, functions...)
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%q may start and stop a backup", role), nil
+	return fmt.Sprintf("%q may %s", role, what), nil
 }
 
 // settings makes sure that the server writes and archives the WAL that a recovery needs.

@@ -23,6 +23,18 @@ func connector(conn string, own func(context.Context) (*pgx.Conn, error)) (func(
 	return func(ctx context.Context) (*pgx.Conn, error) { return pgx.ConnectConfig(ctx, config) }, nil
 }
 
+// connectorTo returns what opens a connection to any database of the server of a connection string.
+func connectorTo(conn string) func(ctx context.Context, database string) (*pgx.Conn, error) {
+	return func(ctx context.Context, database string) (*pgx.Conn, error) {
+		config, err := pgx.ParseConfig(conn)
+		if err != nil {
+			return nil, err
+		}
+		config.Database = database
+		return pgx.ConnectConfig(ctx, config)
+	}
+}
+
 // connectError hides fs.ErrNotExist, which a missing socket matches: it tells nothing about an object.
 type connectError struct{ err error }
 

@@ -43,14 +43,7 @@ func Directory(pgdata, conn string, o *DirectoryOptions) (Source, error) {
 		return nil, err
 	}
 	if o.Connect == nil {
-		d.connectTo = func(ctx context.Context, database string) (*pgx.Conn, error) {
-			config, err := pgx.ParseConfig(conn)
-			if err != nil {
-				return nil, err
-			}
-			config.Database = database
-			return pgx.ConnectConfig(ctx, config)
-		}
+		d.connectTo = connectorTo(conn)
 	}
 	return d, nil
 }

@@ -51,6 +51,9 @@ func SQL(conn string, o *SQLOptions) (Source, error) {
 	if s.connect, err = connector(conn, o.Connect); err != nil {
 		return nil, err
 	}
+	if o.Connect == nil {
+		s.connectTo = connectorTo(conn)
+	}
 	return s, nil
 }
 
@@ -61,6 +64,8 @@ type sqlSource struct {
 	check       time.Duration // between two checks that the backup is still held
 	bounds      listBounds
 	log         *slog.Logger
+
+	connectTo func(ctx context.Context, database string) (*pgx.Conn, error) // nil: only to the one database
 }
 
 func (q *sqlSource) Begin(ctx context.Context, o BeginOptions) (_ Session, err error) {
@@ -69,7 +74,7 @@ func (q *sqlSource) Begin(ctx context.Context, o BeginOptions) (_ Session, err e
 		return nil, &connectError{err: err}
 	}
 	h := &holder{server: server{conn: conn, log: q.log}, check: time.NewTicker(q.check)}
-	s := &sqlSession{holder: h, bounds: q.bounds, readers: &readers{
+	s := &sqlSession{holder: h, connectTo: q.connectTo, bounds: q.bounds, readers: &readers{
 		connect: q.connect, pause: q.pause, log: q.log, holder: h, slots: make(chan struct{}, q.connections),
 	}}
 	defer func() {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/pgcairn/pgcairn/internal/pgfile"
+	"github.com/pgcairn/pgcairn/wal"
 )
 
 // sqlSession reads files by some connections while another holds the backup.
@@ -18,6 +19,18 @@ type sqlSession struct {
 	control pgfile.Control
 	start   Start
 	inPlace map[string]bool // tablespaces, by OID, that are directories in pg_tblspc
+
+	connectTo func(ctx context.Context, database string) (*pgx.Conn, error) // nil: only to the one database
+}
+
+// Catalog implements [Cataloger].
+func (s *sqlSession) Catalog(ctx context.Context) (*Catalog, error) {
+	return s.holder.catalog(ctx, s.connectTo)
+}
+
+// Summaries implements [Summarizer].
+func (s *sqlSession) Summaries(ctx context.Context, t wal.Timeline, from, to wal.LSN) (*wal.Blocks, error) {
+	return s.holder.summaries(ctx, t, from, to)
 }
 
 func (s *sqlSession) Start() Start { return s.start }

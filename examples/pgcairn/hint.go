@@ -51,6 +51,8 @@ var hints = []struct {
 	{as[*backup.MissingWALError], "set archive_command to pgcairn wal push, and back up again"},
 	{as[*backup.SettingError], "change it in postgresql.conf or by ALTER SYSTEM"},
 	{as[*backup.PrivilegeError], "let a superuser execute that GRANT in the database of --dsn, or connect as another role"},
+	{as[*backup.SessionLostError], "was the server restarted, or the session terminated? its log says so; nothing was committed: back up again"},
+	{as[*backup.OtherServerError], "let --dsn lead to one server, with one host, and back up again"},
 	{as[*backup.ArchiveError], "look at the server's log for what archive_command printed, and whether its --repo is this one"},
 
 	{as[*noBackupError], "pgcairn list shows the backups there are"},
