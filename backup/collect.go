@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pgcairn/pgcairn/internal/pace"
 	"github.com/pgcairn/pgcairn/internal/pgfile"
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/wal"
@@ -48,7 +49,8 @@ type collector struct {
 	entries []Entry
 	diff    *difference // nil for a full backup
 	work    work
-	total   int64 // bytes to be read
+	total   int64       // bytes to be read
+	pace    *pace.Pacer // nil for as fast as it goes
 
 	compression repo.Compression
 

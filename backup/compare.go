@@ -28,7 +28,7 @@ func (w *worker) ranges(ctx context.Context, far RangeReader, spans []span) erro
 		}
 		// As many whole pages as the frame has room for.
 		var asked []Range
-		room, total := int64(cap(w.frame)-len(w.frame))/int64(pageSize)*int64(pageSize), 0
+		room, total := int64(min(cap(w.frame)-len(w.frame), w.c.pace.Piece())/pageSize*pageSize), 0
 		rest := spans
 		for len(rest) > 0 && room > 0 {
 			n := min(room, rest[0].n)
@@ -39,6 +39,9 @@ func (w *worker) ranges(ctx context.Context, far RangeReader, spans []span) erro
 				break
 			}
 			rest = rest[1:]
+		}
+		if err := w.c.pace.Wait(ctx, total); err != nil {
+			return err
 		}
 		buf := w.frame[len(w.frame) : len(w.frame)+total]
 		counts, err := far.ReadRanges(buf, asked)
@@ -105,6 +108,9 @@ func (w *worker) readPiece(ctx context.Context, file int, b []byte, off int64) (
 		return 0, nil
 	}
 	if err != nil {
+		return 0, err
+	}
+	if err := w.c.pace.Wait(ctx, len(b)); err != nil {
 		return 0, err
 	}
 	n, err := w.content.ReadAt(b, off)

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/pgcairn/pgcairn/internal/pagecache"
 	"github.com/pgcairn/pgcairn/internal/pgfile"
 	"github.com/pgcairn/pgcairn/wal"
 )
@@ -147,7 +148,7 @@ type directorySession struct {
 func (s *directorySession) Start() Start { return s.start }
 
 func (s *directorySession) Open(_ context.Context, path string) (Content, error) {
-	return os.Open(filepath.Join(s.pgdata, filepath.FromSlash(path)))
+	return pagecache.Open(filepath.Join(s.pgdata, filepath.FromSlash(path)))
 }
 
 func (s *directorySession) Stop(ctx context.Context) (Stop, error) {

@@ -24,7 +24,9 @@ func (s *server) summaries(ctx context.Context, t wal.Timeline, from, to wal.LSN
 	if !on {
 		return nil, errors.New("summarize_wal is off")
 	}
-	for begun := time.Now(); ; { //nolint:forbidigo // how long to wait for the server
+	enough := time.NewTimer(summaryTime)
+	defer enough.Stop()
+	for {
 		list, covered, err := s.summaryList(ctx, t, from, to)
 		if err != nil {
 			return nil, err
@@ -32,11 +34,10 @@ func (s *server) summaries(ctx context.Context, t wal.Timeline, from, to wal.LSN
 		if covered >= to {
 			return s.readSummaries(ctx, t, list)
 		}
-		if time.Since(begun) > summaryTime { //nolint:forbidigo // as above
-			return nil, fmt.Errorf("the WAL summaries cover %s to %s only, not to %s", from, covered, to)
-		}
 		select {
 		case <-time.After(100 * time.Millisecond):
+		case <-enough.C:
+			return nil, fmt.Errorf("the WAL summaries cover %s to %s only, not to %s", from, covered, to)
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

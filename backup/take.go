@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgcairn/pgcairn/internal/pace"
 	"github.com/pgcairn/pgcairn/internal/pgfile"
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/wal"
@@ -32,6 +33,10 @@ type Options struct {
 
 	// Compression is how files are compressed. Manifest and WAL are zstd in any case.
 	Compression repo.Compression
+
+	// Rate bounds how much is read from the source, in bytes a second, of all jobs together and without bursts. The
+	// default, 0, is no bound.
+	Rate int64
 
 	// Spread spreads the checkpoint that the backup begins with over checkpoint_completion_target, to spare the server.
 	// The default has it at once.
@@ -155,6 +160,7 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 	}
 	c := newCollector(t.repo, id, start, entries, d, todo)
 	c.compression = t.options.Compression
+	c.pace = pace.New(t.options.Rate, t.repo.Now)
 	t.total = c.total
 	committing := false // from then on the packs may be those of a backup, whatever the error
 	defer func() {

@@ -133,6 +133,9 @@ func (w *worker) span(ctx context.Context, s span) (end int64, err error) {
 		pageSize = int(w.c.start.PageSize)
 	}
 	verify := isRel && w.c.start.Checksums
+	if f, ok := w.content.(interface{ Expect(off, n int64) }); ok {
+		f.Expect(s.off, s.n)
+	}
 	for off, last := s.off, s.off+s.n; ; {
 		if off == last {
 			return off, nil
@@ -143,8 +146,11 @@ func (w *worker) span(ctx context.Context, s span) (end int64, err error) {
 			}
 		}
 		// Whole pages, so that none is cut by the end of a frame.
-		room := (cap(w.frame) - len(w.frame)) / pageSize * pageSize
+		room := min(cap(w.frame)-len(w.frame), w.c.pace.Piece()) / pageSize * pageSize
 		buf := w.frame[len(w.frame) : len(w.frame)+int(min(int64(room), last-off))]
+		if err := w.c.pace.Wait(ctx, len(buf)); err != nil {
+			return off, err
+		}
 		n, err := w.content.ReadAt(buf, off)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return off, err

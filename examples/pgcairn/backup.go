@@ -19,7 +19,7 @@ type backupCommand struct {
 	PGData      string            `name:"pgdata" placeholder:"DIR" help:"Data directory of the server, on this host."`
 	Jobs        int               `help:"How many files to read beside each other. Default: the number of processors."`
 	Labels      map[string]string `name:"label" mapsep:"none" placeholder:"K=V" help:"Label to keep with the backup; repeatable."`
-	Rate        int64             `placeholder:"BYTES/S" help:"Limit on reading. Not there yet."`
+	Rate        int64             `placeholder:"BYTES/S" help:"Limit on reading from the server."`
 	Compression string            `enum:"zstd-fastest,zstd,zstd-better,s2,none" default:"zstd-fastest" help:"How files are compressed: ${enum}. Stock zstd does not read s2."`
 	Checkpoint  string            `enum:"fast,spread" default:"fast" help:"How the server makes its checkpoint at the start: ${enum}."`
 }
@@ -52,7 +52,7 @@ func (c *backupCommand) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	m, err := backup.Take(ctx, r, source, &backup.Options{
-		Type: types[c.Type], Jobs: c.Jobs, Compression: repo.Compression(c.Compression), Spread: c.Checkpoint == "spread", Labels: c.Labels,
+		Type: types[c.Type], Jobs: c.Jobs, Rate: c.Rate, Compression: repo.Compression(c.Compression), Spread: c.Checkpoint == "spread", Labels: c.Labels,
 		Progress: a.meter().backup(), Logger: a.logger(),
 	})
 	if err != nil {
@@ -89,8 +89,8 @@ func (c *backupCommand) check() error {
 	if c.Source == "dir" && c.PGData == "" {
 		return usage("--source dir needs --pgdata, the server's data directory")
 	}
-	if c.Rate != 0 {
-		return usage("--rate is not there yet")
+	if c.Rate < 0 {
+		return usage("--rate must not be negative")
 	}
 	if c.Jobs < 0 {
 		return usage("--jobs must not be negative")
