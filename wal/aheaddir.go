@@ -18,8 +18,9 @@ import (
 const aheadAge = time.Hour
 
 // aheadDir is a directory of segments that were fetched ahead, of one repository. A file is named as its segment and the
-// digest of its content, and gets that name only when it is whole and on disk; so it needs no note beside it, and
-// processes may share the directory without locks. The digest is compared once more before a file is used.
+// digest of its content, and gets that name only when it is whole; so it needs no note beside it, and processes may share
+// the directory without locks. The digest is compared once more before a file is used: a loss of power may have left it
+// in part, since it is not synced.
 type aheadDir struct {
 	dir   string
 	bytes int64 // that it may hold
@@ -105,7 +106,7 @@ func (d aheadDir) put(f *archived, size int64) error {
 		return fmt.Errorf("wal: there is no room in %s", d.dir)
 	}
 	path := filepath.Join(d.dir, f.name.String()+"-"+hex.EncodeToString(label))
-	return durable.WriteFile(path, 0o600, f.copyTo) // which compares the content with the label
+	return durable.WriteUnsynced(path, 0o600, f.copyTo) // which compares the content with the label
 }
 
 // makeRoom removes what is old, and what is oldest until size bytes more may be there.

@@ -21,9 +21,9 @@ type destination struct {
 
 var errTaken = errors.New("another process has taken it")
 
-// toPath puts a file in place under a name.
+// toPath puts a file in place under a name. It is not synced: see [Prefetcher.Fetch].
 func toPath(path string) destination {
-	fill := func(write func(io.Writer) error) error { return durable.WriteFile(path, 0o600, write) }
+	fill := func(write func(io.Writer) error) error { return durable.WriteUnsynced(path, 0o600, write) }
 	return destination{fill: fill, take: func(f *aheadFile) error {
 		err := os.Rename(f.path, path)
 		if err == nil {

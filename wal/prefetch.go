@@ -116,6 +116,10 @@ func (p *Prefetcher) Close() error {
 // those that follow it on its timeline are fetched ahead, until one is not in the archive: that is never remembered, and
 // neither is a failure, so whatever is not there when it is asked for is asked of the archive. Where recovery turns to
 // another timeline, what lies ahead on the old one is dropped in time.
+//
+// Unlike [Archive.Fetch] it does not sync dst, but has it brought to disk meanwhile: PostgreSQL syncs what a
+// restore_command has brought before it gives it a segment's name, and forgets it when it starts anew
+// (RestoreArchivedFile and KeepFileRestoredFromArchive of xlogarchive.c).
 func (p *Prefetcher) Fetch(ctx context.Context, name, dst string) error {
 	n, err := ParseName(name)
 	if err != nil {

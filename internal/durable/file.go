@@ -1,4 +1,4 @@
-// Package durable puts files in place so that they are there whole, and on disk, or not at all.
+// Package durable puts files in place so that they are there whole or not at all and, unless said otherwise, on disk.
 package durable
 
 import (
@@ -23,8 +23,18 @@ func WriteFile(path string, perm fs.FileMode, write func(io.Writer) error) error
 	return Fill(path, perm, func(f *os.File) error { return write(NewWriter(f)) })
 }
 
+// WriteUnsynced is [WriteFile] of what somebody else will sync, or can tell to be whole: processes see the file whole or
+// not at all, but after a loss of power it may be there in part. It is being brought to disk meanwhile.
+func WriteUnsynced(path string, perm fs.FileMode, write func(io.Writer) error) error {
+	return put(path, perm, func(f *os.File) error { return write(NewWriter(f)) }, func(*os.File) error { return nil })
+}
+
 // Fill is [WriteFile] for one who needs the file itself. It is empty at first, and stays open.
-func Fill(path string, perm fs.FileMode, fill func(*os.File) error) (err error) {
+func Fill(path string, perm fs.FileMode, fill func(*os.File) error) error {
+	return put(path, perm, fill, (*os.File).Sync)
+}
+
+func put(path string, perm fs.FileMode, fill, sync func(*os.File) error) (err error) {
 	temp := path + tempSuffix
 	f, err := openLocked(temp, perm)
 	if err != nil {
@@ -46,7 +56,7 @@ func Fill(path string, perm fs.FileMode, fill func(*os.File) error) (err error) 
 	if err := f.Chmod(perm); err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
+	if err := sync(f); err != nil {
 		return err
 	}
 	if err := os.Rename(temp, path); err != nil {

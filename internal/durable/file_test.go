@@ -48,9 +48,11 @@ func files(t *testing.T, dir string) map[string]string {
 func TestWriteFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "file")
-	for _, content := range []string{"first", "", strings.Repeat("long ", 1<<18), "short"} {
-		require.NoError(t, durable.WriteFile(path, 0o600, text(content)))
-		require.Equal(t, map[string]string{"file": content}, files(t, dir))
+	for _, write := range []func(string, fs.FileMode, func(io.Writer) error) error{durable.WriteFile, durable.WriteUnsynced} {
+		for _, content := range []string{"first", "", strings.Repeat("long ", 1<<18), "short"} {
+			require.NoError(t, write(path, 0o600, text(content)))
+			require.Equal(t, map[string]string{"file": content}, files(t, dir))
+		}
 	}
 	for _, perm := range []fs.FileMode{0o600, 0o640, 0o666} {
 		require.NoError(t, durable.WriteFile(path, perm, text("x")))
