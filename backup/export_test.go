@@ -32,3 +32,6 @@ func ListBounded(s Source, directories, entries int) Source {
 	s.(*sqlSource).bounds = listBounds{directories: directories, entries: entries}
 	return s
 }
+
+// Outage makes the error of a source by SQL that could not read.
+func Outage(err error) error { return &outage{err: err} }

@@ -355,6 +355,7 @@ func TestSQLThroughABadNetwork(t *testing.T) {
 		require.Greater(t, p.connections(), 20)
 		require.Zero(t, m.BadPages)
 		requireSound(t, r)
+		require.Equal(t, pgtest.Checksums(t, c), pgtest.Checksums(t, pgtest.Boot(t, run(t, r, nil), 0, nil)))
 	})
 	t.Run("drops every connection", func(t *testing.T) {
 		p := newProxy(t, c, 0, 0)

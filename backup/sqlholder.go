@@ -11,7 +11,7 @@ const (
 	// firewall from taking the connection for idle.
 	holdCheck = 10 * time.Second
 	// holdTimeout is how long the answer may take.
-	holdTimeout = time.Minute
+	holdTimeout = 30 * time.Second
 )
 
 // holder is the connection that holds a backup whose files others read.

@@ -14,7 +14,7 @@ import (
 // listBounds are how many directories a query lists at most, and how many of their entries it yields.
 type listBounds struct{ directories, entries int }
 
-func defaultListBounds() listBounds { return listBounds{directories: 256, entries: 50_000} }
+func defaultListBounds() listBounds { return listBounds{directories: 256, entries: 200_000} }
 
 // maxDepth bounds how deep directories lie: SQL does not tell links, which may lead in a circle.
 const maxDepth = 32

@@ -1,6 +1,7 @@
 package backup_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -257,4 +258,17 @@ func TestSQLFilesChange(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What connections fail with says nothing about files, neither that one is not there nor that it ends.
+func TestSQLOutageIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	for _, cause := range []error{fs.ErrNotExist, io.EOF} {
+		err := fmt.Errorf("backup: read x: %w", backup.Outage(fmt.Errorf("%w: %w", cause, context.Canceled)))
+		require.NotErrorIs(t, err, cause)
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorContains(t, err, cause.Error())
+	}
+	var lost *backup.SessionLostError
+	require.ErrorAs(t, backup.Outage(&backup.SessionLostError{Err: io.EOF}), &lost)
 }

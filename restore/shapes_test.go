@@ -73,6 +73,10 @@ func paths(m *backup.Manifest) map[string]int64 {
 // A cluster with about everything a cluster can have.
 func TestShapes(t *testing.T) {
 	t.Parallel()
+	bySource(t, testShapes)
+}
+
+func testShapes(t *testing.T, source sourceOf) {
 	base := pgtest.Dir(t)
 	conf := archiving()
 	conf["allow_in_place_tablespaces"] = "on"
@@ -134,11 +138,14 @@ func TestShapes(t *testing.T) {
 	require.Greater(t, m.Files, 3000)
 	got := paths(m)
 	for _, p := range []string{
-		tempPath, unloggedPath, "pgcairn.restore", "base/pgsql_tmp/pgsql_tmp1.0", "pg_replslot/x/state", "base/5/pg_internal.init.1", "link",
+		tempPath, unloggedPath, "pgcairn.restore", "base/pgsql_tmp/pgsql_tmp1.0", "pg_replslot/x/state", "base/5/pg_internal.init.1",
 		"postmaster.pid", "global/pg_control",
 	} {
 		require.NotContains(t, got, p)
 	}
+	// SQL cannot tell the link from the file.
+	_, linked := got["link"]
+	require.Equal(t, strings.HasSuffix(t.Name(), "/sql"), linked)
 	require.Contains(t, got, unloggedPath+"_init")
 	require.Subset(t, m.Directories, []string{"pg_stat_tmp", "pg_wal", "pg_replslot", "pg_tblspc"})
 	c.Exec(t, `insert into in_fast values (11, 'after the backup')`)
@@ -161,6 +168,10 @@ func TestShapes(t *testing.T) {
 // A relation of more than a gigabyte goes on in a second file.
 func TestRelationOverOneGigabyte(t *testing.T) {
 	t.Parallel()
+	bySource(t, testRelationOverOneGigabyte)
+}
+
+func testRelationOverOneGigabyte(t *testing.T, source sourceOf) {
 	conf := archiving()
 	conf["autovacuum"] = "off"
 	conf["max_wal_size"] = "4GB"
@@ -189,6 +200,10 @@ func TestRelationOverOneGigabyte(t *testing.T) {
 // A cluster that nobody has used, and that archives nothing: what Take itself has pushed is enough.
 func TestEmptyClusterWithoutArchiving(t *testing.T) {
 	t.Parallel()
+	bySource(t, testEmptyClusterWithoutArchiving)
+}
+
+func testEmptyClusterWithoutArchiving(t *testing.T, source sourceOf) {
 	c := pgtest.New(t, &pgtest.Options{Major: pgtest.Majors()[0], NoChecksums: true, SegmentSize: 1 << 20})
 	r := newRepo(t, true)
 	_, err := backup.Take(t.Context(), r, source(t, c), nil)
@@ -251,6 +266,10 @@ func TestDamagedPage(t *testing.T) {
 // A tablespace that was created during a backup is made by recovery, and needs no place to be restored to.
 func TestTablespaceCreatedDuringTheBackup(t *testing.T) {
 	t.Parallel()
+	bySource(t, testTablespaceCreatedDuringTheBackup)
+}
+
+func testTablespaceCreatedDuringTheBackup(t *testing.T, source sourceOf) {
 	c := pgtest.New(t, &pgtest.Options{Conf: archiving()})
 	dir := ownDir(t, pgtest.Dir(t), "space")
 	r := newRepo(t, false)
