@@ -126,6 +126,7 @@ type taker struct {
 	manifest Manifest
 	files    int
 	total    int64
+	speed    speed
 }
 
 func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
@@ -304,9 +305,14 @@ func (t *taker) read(ctx context.Context, s Session, c *collector) error {
 }
 
 func (t *taker) progress(phase string, read, stored int64) {
-	if t.options.Progress != nil {
-		t.options.Progress(Progress{Phase: phase, ReadBytes: read, Total: max(read, t.total), Stored: stored, Files: t.files})
+	if t.options.Progress == nil {
+		return
 	}
+	p := Progress{Phase: phase, ReadBytes: read, Total: max(read, t.total), Stored: stored, Files: t.files}
+	if phase == "read" {
+		p.Rate, p.Remaining = t.speed.measure(t.repo.Now(), p.ReadBytes, p.Total)
+	}
+	t.options.Progress(p)
 }
 
 // fill puts together the manifest.

@@ -1,0 +1,42 @@
+package backup
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	speedSpan  = 10 * time.Second // over which a rate is measured
+	speedLeast = time.Second      // before which it is not known
+)
+
+// speed measures the rate of what it is shown from time to time.
+type speed struct{ seen []reading }
+
+type reading struct {
+	at   time.Time
+	done int64
+}
+
+// measure returns the rate in bytes a second of the last ten seconds, and the time that the rest will take at that rate;
+// both are 0 while they are not known, and the time also when nothing goes on.
+func (s *speed) measure(now time.Time, done, total int64) (rate int64, remaining time.Duration) {
+	if n := len(s.seen); n > 0 && now.Before(s.seen[n-1].at) {
+		s.seen = nil // the clock was set
+	}
+	s.seen = append(s.seen, reading{at: now, done: done})
+	for len(s.seen) > 2 && now.Sub(s.seen[1].at) >= speedSpan {
+		s.seen = s.seen[1:]
+	}
+	first := s.seen[0]
+	took := now.Sub(first.at)
+	if took < speedLeast {
+		return 0, 0
+	}
+	bytes := float64(done-first.done) / took.Seconds()
+	if bytes < 1 {
+		return 0, 0
+	}
+	rest := float64(max(0, total-done)) / bytes * float64(time.Second)
+	return int64(bytes), time.Duration(min(rest, math.MaxInt64/2))
+}
