@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -39,6 +40,15 @@ func TestProgress(t *testing.T) {
 			requireProgress(t, near, append(command, p.args...), "restore", p.terminal, p.bar, p.plain)
 		})
 	}
+}
+
+// A bar is shown by who has something to show, and by nobody else, who would write into the log.
+func TestBarHasNoLifeOfItsOwn(t *testing.T) {
+	before := runtime.NumGoroutine()
+	a := &app{screen: &screen{w: io.Discard}}
+	a.bar()("backup: start", 0, 0)
+	require.LessOrEqual(t, runtime.NumGoroutine(), before)
+	a.screen.done()
 }
 
 // requireProgress runs a command, with stderr a terminal or not, and looks at what is there.

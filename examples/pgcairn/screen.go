@@ -38,6 +38,7 @@ func (s *screen) show(f func(*progressbar.ProgressBar)) {
 			progressbar.OptionUseIECUnits(true),
 			progressbar.OptionFullWidth(),
 			progressbar.OptionUseANSICodes(true),
+			progressbar.OptionSetSpinnerChangeInterval(0), // or a goroutine would draw beside us, for ever
 		)
 	}
 	f(s.bar)
