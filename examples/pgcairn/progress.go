@@ -15,37 +15,60 @@ import (
 // plainEvery is how often plain progress prints a line, besides one a phase.
 const plainEvery = 5 * time.Second
 
-// meter shows progress on stderr.
-type meter func(phase string, done, total int64)
+// gauge is how far something has come.
+type gauge struct {
+	phase       string
+	done, total int64         // bytes
+	rate        int64         // bytes a second; 0 when not known
+	remaining   time.Duration // at that rate
+}
 
-// meter returns the meter that --progress asks for, or nil.
-func (a *app) meter() meter {
+// text tells all of it in a line, or all but the percentage.
+func (g gauge) text(percentage bool) string {
+	text := g.phase
+	if g.total > 0 {
+		text += fmt.Sprintf(": %s of %s", size(g.done), size(g.total))
+		if percentage {
+			text += fmt.Sprintf(" (%d %%)", g.done*100/g.total)
+		}
+	}
+	if g.rate > 0 {
+		text += fmt.Sprintf(", %s/s, %s left", size(g.rate), g.remaining.Round(time.Second))
+	}
+	return text
+}
+
+// meter shows progress on stderr.
+type meter func(gauge)
+
+// meter returns the meter that --progress asks for, or nil. Where no rate is told a bar estimates one.
+func (a *app) meter(told bool) meter {
 	switch a.common.Progress {
 	case "bar":
-		return a.bar()
+		return a.bar(told)
 	case "plain":
 		return a.plain()
 	case "auto":
 		if term.IsTerminal(int(os.Stderr.Fd())) { //nolint:gosec // a file descriptor
-			return a.bar()
+			return a.bar(told)
 		}
 	}
 	return nil
 }
 
-func (a *app) bar() meter {
-	var phase string
-	return func(p string, done, total int64) {
-		a.screen.show(func(b *progressbar.ProgressBar) {
-			if p != phase {
-				phase = p
-				b.Describe(p)
+func (a *app) bar(told bool) meter {
+	return func(g gauge) {
+		a.screen.show(!told, func(b *progressbar.ProgressBar) {
+			text := g.phase
+			if told {
+				text = g.text(false)
 			}
-			if total > 0 {
-				if b.GetMax64() != total {
-					b.ChangeMax64(total)
+			b.Describe(text)
+			if g.total > 0 {
+				if b.GetMax64() != g.total {
+					b.ChangeMax64(g.total)
 				}
-				_ = b.Set64(min(done, total))
+				_ = b.Set64(min(g.done, g.total))
 			}
 		})
 	}
@@ -54,16 +77,12 @@ func (a *app) bar() meter {
 func (a *app) plain() meter {
 	var phase string
 	var last time.Time
-	return func(p string, done, total int64) {
-		if p == phase && time.Since(last) < plainEvery {
+	return func(g gauge) {
+		if g.phase == phase && time.Since(last) < plainEvery {
 			return
 		}
-		phase, last = p, time.Now()
-		line := p
-		if total > 0 {
-			line = fmt.Sprintf("%s: %s of %s (%d %%)", p, size(done), size(total), done*100/total)
-		}
-		_, _ = io.WriteString(a.screen, line+"\n")
+		phase, last = g.phase, time.Now()
+		_, _ = io.WriteString(a.screen, g.text(true)+"\n")
 	}
 }
 
@@ -72,7 +91,9 @@ func (m meter) backup() func(backup.Progress) {
 	if m == nil {
 		return nil
 	}
-	return func(p backup.Progress) { m("backup: "+p.Phase, p.ReadBytes, p.Total) }
+	return func(p backup.Progress) {
+		m(gauge{phase: "backup: " + p.Phase, done: p.ReadBytes, total: p.Total, rate: p.Rate, remaining: p.Remaining})
+	}
 }
 
 // restore adapts the meter to a restore.
@@ -80,5 +101,7 @@ func (m meter) restore() func(restore.Progress) {
 	if m == nil {
 		return nil
 	}
-	return func(p restore.Progress) { m("restore: "+p.Phase, p.RestoredBytes, p.TotalBytes) }
+	return func(p restore.Progress) {
+		m(gauge{phase: "restore: " + p.Phase, done: p.RestoredBytes, total: p.TotalBytes})
+	}
 }

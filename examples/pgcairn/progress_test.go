@@ -7,8 +7,10 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/creack/pty"
+	"github.com/pgcairn/pgcairn/backup"
 	"github.com/stretchr/testify/require"
 )
 
@@ -42,11 +44,48 @@ func TestProgress(t *testing.T) {
 	}
 }
 
+// The rate, and the time that remains, are shown where they are known.
+func TestProgressShowsRateAndRemaining(t *testing.T) {
+	for _, c := range []struct {
+		progress backup.Progress
+		bar      string
+		plain    string
+	}{
+		{backup.Progress{Phase: "start"}, "backup: start ", "backup: start\n"},
+		{
+			backup.Progress{Phase: "read", ReadBytes: 1 << 30, Total: 3 << 30},
+			"backup: read: 1.0 GiB of 3.0 GiB  33% |", "backup: read: 1.0 GiB of 3.0 GiB (33 %)\n",
+		},
+		{
+			backup.Progress{Phase: "read", ReadBytes: 1 << 30, Total: 3 << 30, Rate: 340 << 20, Remaining: 66_023 * time.Millisecond},
+			"backup: read: 1.0 GiB of 3.0 GiB, 340.0 MiB/s, 1m6s left  33% |",
+			"backup: read: 1.0 GiB of 3.0 GiB (33 %), 340.0 MiB/s, 1m6s left\n",
+		},
+		{
+			backup.Progress{Phase: "stop", ReadBytes: 3 << 30, Total: 3 << 30},
+			"backup: stop: 3.0 GiB of 3.0 GiB 100% |", "backup: stop: 3.0 GiB of 3.0 GiB (100 %)\n",
+		},
+	} {
+		var shown bytes.Buffer
+		a := &app{screen: &screen{w: &shown}}
+		a.common.Progress = "bar"
+		a.meter(true).backup()(c.progress)
+		a.screen.done()
+		require.Contains(t, shown.String(), c.bar)
+		require.NotContains(t, strings.ReplaceAll(shown.String(), "340.0 MiB/s", ""), "/s", "no second opinion")
+
+		shown.Reset()
+		a.common.Progress = "plain"
+		a.meter(true).backup()(c.progress)
+		require.Equal(t, c.plain, shown.String())
+	}
+}
+
 // A bar is shown by who has something to show, and by nobody else, who would write into the log.
 func TestBarHasNoLifeOfItsOwn(t *testing.T) {
 	before := runtime.NumGoroutine()
 	a := &app{screen: &screen{w: io.Discard}}
-	a.bar()("backup: start", 0, 0)
+	a.bar(true)(gauge{phase: "backup: start"})
 	require.LessOrEqual(t, runtime.NumGoroutine(), before)
 	a.screen.done()
 }

@@ -23,7 +23,7 @@ type restoreCommand struct {
 // Run runs the command.
 func (c *restoreCommand) Run(ctx context.Context, a *app) error {
 	o := &restore.Options{
-		Tablespaces: c.Tablespaces, Action: restore.Action(c.Action), Progress: a.meter().restore(), Logger: a.logger(),
+		Tablespaces: c.Tablespaces, Action: restore.Action(c.Action), Progress: a.meter(false).restore(), Logger: a.logger(),
 	}
 	if c.WAL == "command" {
 		var err error

@@ -25,21 +25,23 @@ func (s *screen) Write(p []byte) (int, error) {
 	return s.w.Write(p)
 }
 
-// show runs f with the bar, which is made when there is none.
-func (s *screen) show(f func(*progressbar.ProgressBar)) {
+// show runs f with the bar, which is made when there is none. It may show bytes, and estimate their rate.
+func (s *screen) show(estimate bool, f func(*progressbar.ProgressBar)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.bar == nil {
-		s.bar = progressbar.NewOptions64(-1,
+		options := []progressbar.Option{
 			progressbar.OptionSetWriter(s.w),
-			progressbar.OptionShowBytes(true),
-			progressbar.OptionShowTotalBytes(true),
-			progressbar.OptionShowCount(),
-			progressbar.OptionUseIECUnits(true),
 			progressbar.OptionFullWidth(),
 			progressbar.OptionUseANSICodes(true),
 			progressbar.OptionSetSpinnerChangeInterval(0), // or a goroutine would draw beside us, for ever
-		)
+			progressbar.OptionSetPredictTime(estimate),
+		}
+		if estimate {
+			options = append(options, progressbar.OptionShowBytes(true), progressbar.OptionShowTotalBytes(true),
+				progressbar.OptionShowCount(), progressbar.OptionUseIECUnits(true))
+		}
+		s.bar = progressbar.NewOptions64(-1, options...)
 	}
 	f(s.bar)
 }
