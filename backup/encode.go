@@ -63,7 +63,7 @@ type packLine struct {
 
 type frameLine struct {
 	repo.Frame
-	Pieces []Piece `json:"pieces"`
+	Pieces []Piece `json:"pieces,omitempty"`
 }
 
 type endLine struct {
