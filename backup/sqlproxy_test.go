@@ -139,8 +139,15 @@ func (p *proxy) cut() {
 // shut lets nobody in any more, and cuts the connections but the first.
 func (p *proxy) shut() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.refuse = true
+	p.mu.Unlock()
+	p.cutReaders()
+}
+
+// cutReaders cuts the connections but the first.
+func (p *proxy) cutReaders() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, c := range p.conns[2:] {
 		c.Close()
 	}

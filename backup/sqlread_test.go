@@ -10,9 +10,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/pgcairn/pgcairn/backup"
 	"github.com/pgcairn/pgcairn/internal/pgtest"
 	"github.com/stretchr/testify/require"
@@ -169,6 +172,38 @@ func TestSQLReadsAtOnce(t *testing.T) {
 	}
 	require.NoError(t, group.Wait())
 	require.Greater(t, p.connections(), 4)
+}
+
+// When all connections have dropped while nobody read, that counts as one failure.
+func TestSQLIdleConnectionsDrop(t *testing.T) {
+	t.Parallel()
+	const many = 12 // more than may fail in a row
+	c := pgtest.New(t, nil)
+	p := newProxy(t, c, 0, 0)
+	var together sync.WaitGroup // so that each opens a connection
+	together.Add(1 + many)
+	var connections atomic.Int64
+	s := sqlSource(t, "", &backup.SQLOptions{Connections: many, Connect: func(ctx context.Context) (*pgx.Conn, error) {
+		if n := connections.Add(1); n <= 1+many {
+			together.Done()
+			if n > 1 {
+				together.Wait()
+			}
+		}
+		return pgx.Connect(ctx, p.dsn())
+	}})
+	session := begin(t, backup.Impatient(s))
+	var group errgroup.Group
+	for range many {
+		group.Go(func() error {
+			_, err := session.Open(t.Context(), "PG_VERSION")
+			return err
+		})
+	}
+	require.NoError(t, group.Wait())
+	p.cutReaders()
+	open(t, session, "PG_VERSION")
+	require.Equal(t, int64(1+many+1), connections.Load())
 }
 
 // What files do while they are read is what they may do with any source.

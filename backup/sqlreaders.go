@@ -74,14 +74,14 @@ func (r *readers) query(ctx context.Context, f func(context.Context, *pgx.Conn) 
 	}
 	pause := r.pause
 	for failures := 0; ; {
-		further, dropped, err := r.try(ctx, f)
+		how, err := r.try(ctx, f)
 		if err == nil {
 			return nil
 		}
 		if cause := ctx.Err(); cause != nil {
 			return &outage{err: fmt.Errorf("%w: %w", cause, err)}
 		}
-		if !dropped {
+		if !how.dropped {
 			return &outage{err: err}
 		}
 		if codeOf(err) == tooManyConnections && r.fewer() {
@@ -100,7 +100,10 @@ func (r *readers) query(ctx context.Context, f func(context.Context, *pgx.Conn) 
 		if other := (*OtherServerError)(nil); errors.As(err, &other) {
 			return &outage{err: err}
 		}
-		if further {
+		if how.stale {
+			continue // it may have dropped long ago, and all that are idle with it
+		}
+		if how.further {
 			failures, pause = 0, r.pause
 		}
 		if failures++; failures == maxFailures {
@@ -116,18 +119,31 @@ func (r *readers) query(ctx context.Context, f func(context.Context, *pgx.Conn) 
 	}
 }
 
-// try calls f once. dropped tells of an error that it is the connection's, and may not come again.
-func (r *readers) try(ctx context.Context, f func(context.Context, *pgx.Conn) (bool, error)) (further, dropped bool, err error) {
+// attempt tells how far a query has come.
+type attempt struct {
+	further bool // it has come further than the one before
+	dropped bool // its error is the connection's, and may not come again
+	stale   bool // its connection was one that had been idle, and is no more
+}
+
+// try calls f once.
+func (r *readers) try(ctx context.Context, f func(context.Context, *pgx.Conn) (bool, error)) (how attempt, err error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	conn, err := r.take(ctx)
-	if err != nil {
-		return false, connectionFailed(err), err
+	conn, err := r.take()
+	idle := conn != nil
+	if !idle && err == nil {
+		conn, err = r.open(ctx)
 	}
-	further, err = f(ctx, conn)
-	dropped = conn.IsClosed() || interrupted(err)
+	if err != nil {
+		how.dropped = connectionFailed(err)
+		return how, err
+	}
+	how.further, err = f(ctx, conn)
+	how.stale = idle && conn.IsClosed()
+	how.dropped = conn.IsClosed() || interrupted(err)
 	r.put(conn)
-	return further, dropped, err
+	return how, err
 }
 
 // connectionFailed tells of what opening a connection has failed with whether the next try may do better.
@@ -154,21 +170,20 @@ func codeOf(err error) string {
 
 var errClosed = errors.New("the session has been closed")
 
-// take returns an idle connection or, where there is none, a new one.
-func (r *readers) take(ctx context.Context) (*pgx.Conn, error) {
+// take returns an idle connection, if there is one.
+func (r *readers) take() (*pgx.Conn, error) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.closed {
-		r.mu.Unlock()
 		return nil, errClosed
 	}
-	if last := len(r.idle) - 1; last >= 0 {
-		conn := r.idle[last]
-		r.idle = r.idle[:last]
-		r.mu.Unlock()
-		return conn, nil
+	last := len(r.idle) - 1
+	if last < 0 {
+		return nil, nil
 	}
-	r.mu.Unlock()
-	return r.open(ctx)
+	conn := r.idle[last]
+	r.idle = r.idle[:last]
+	return conn, nil
 }
 
 // open opens a connection for reading to the server that holds the backup.
