@@ -16,6 +16,7 @@ type Op struct {
 	Name  string        // "create", "open", "stat", "list" or "delete"
 	Key   string        // the key, or the prefix of a list
 	Bytes int64         // written by create, read by open, else 0
+	Keys  int           // yielded by list, else 0: object stores take a request for every 1,000
 	Took  time.Duration // from the call to its end
 	Err   error         // what the call failed with; io.EOF is no failure
 }
@@ -94,6 +95,9 @@ func (o *observed) List(ctx context.Context, prefix string) iter.Seq2[Info, erro
 		defer func() { call.end(nil) }()
 		for info, err := range o.s.List(ctx, prefix) {
 			call.note(err)
+			if err == nil {
+				call.op.Keys++
+			}
 			if !yield(info, err) {
 				return
 			}

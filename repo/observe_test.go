@@ -94,7 +94,7 @@ func TestObserve(t *testing.T) {
 				require.NoError(t, err)
 				break
 			}
-		}, []repo.Op{{Name: "stat", Key: "there"}, {Name: "list", Key: "th"}}},
+		}, []repo.Op{{Name: "stat", Key: "there"}, {Name: "list", Key: "th", Keys: 1}}},
 		{"a list that fails", []repotest.Fault{{Op: repotest.OpList, Do: repotest.Fail(full)}}, func(t *testing.T, s repo.Store) {
 			for _, err := range s.List(t.Context(), "") {
 				require.ErrorIs(t, err, full)

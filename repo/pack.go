@@ -54,7 +54,7 @@ type CodecError struct {
 }
 
 func (e *CodecError) Error() string {
-	return fmt.Sprintf("pack %s has frames of codec %q, which is unknown to this version of pgcairn: use a newer version", e.Key, e.Codec)
+	return fmt.Sprintf("pack %s has frames of an unknown codec, %q: use a newer version of pgcairn", e.Key, e.Codec)
 }
 
 // Frame is a run of up to [FrameSize] raw bytes in a pack, compressed by itself. Frames follow each other without gaps.

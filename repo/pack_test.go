@@ -261,7 +261,7 @@ func TestReadPackFails(t *testing.T) {
 		var unknown *repo.CodecError
 		require.ErrorAs(t, err, &unknown)
 		require.Equal(t, repo.CodecError{Key: "a", Codec: "lzma"}, *unknown)
-		require.ErrorContains(t, err, `pack a has frames of codec "lzma", which is unknown to this version`)
+		require.ErrorContains(t, err, `pack a has frames of an unknown codec, "lzma": use a newer version`)
 		var corrupt *repo.CorruptError
 		require.NotErrorAs(t, err, &corrupt)
 		requireNoAnswerAtAll(t, err)
