@@ -42,8 +42,10 @@ func (d *dirStore) Create(ctx context.Context, key string) (Writer, error) {
 	}
 	switch _, err := d.lookup(ctx, op, key); {
 	case err == nil:
-		// Saves the caller writing it all in vain.
-		return nil, d.exists(ctx, op, key)
+		// Saves the caller writing it all in vain, unless it is deleted just now.
+		if err := d.exists(ctx, op, key); !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}
