@@ -2,6 +2,7 @@ package repo_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -253,4 +254,32 @@ func TestDirSweepsSpareNewFiles(t *testing.T) {
 	}
 	assert.Equal(t, 200, n)
 	assert.Empty(t, temps(t, dir))
+}
+
+// What is deleted while Create looks at it is created, or taken again by then, and never missing.
+func TestDirCreateBesideDelete(t *testing.T) {
+	t.Parallel()
+	s := openDir(t, t.TempDir(), nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				_ = s.Delete(context.WithoutCancel(ctx), "a/key")
+			}
+		})
+	}
+	for range 800 {
+		w, err := s.Create(t.Context(), "a/key")
+		if err == nil {
+			_, err = w.Commit()
+			require.NoError(t, w.Close())
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			t.Errorf("%v", err)
+			break
+		}
+	}
+	cancel()
+	wg.Wait()
 }
