@@ -269,7 +269,7 @@ func TestDirCreateBesideDelete(t *testing.T) {
 			}
 		})
 	}
-	for range 800 {
+	for range 3000 {
 		w, err := s.Create(t.Context(), "a/key")
 		if err == nil {
 			_, err = w.Commit()
