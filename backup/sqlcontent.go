@@ -43,11 +43,11 @@ func (s *sqlSession) read(ctx context.Context, path string, p []byte, pieces []R
 				got := rows.Values()[0]
 				switch {
 				case missing || end: // it has come back, or grown, between two pieces: that is in the WAL
+				case done == len(batch) || len(got) > batch[done].Length:
+					_, _ = rows.Close()
+					return further, errors.New("the server sent more than it was asked for")
 				case got == nil:
 					missing = true
-				case len(got) > batch[done].Length:
-					_, _ = rows.Close()
-					return further, fmt.Errorf("%d bytes, asked for %d", len(got), batch[done].Length)
 				default:
 					n += copy(p[n:], got)
 					end = len(got) < batch[done].Length

@@ -63,6 +63,9 @@ func (s *sqlSession) list(ctx context.Context, dirs []string, each func(dir stri
 			return err
 		}
 		for _, row := range rows {
+			if row.Directory <= int64(at) || row.Directory > int64(len(batch)) {
+				return fmt.Errorf("directory %d of %d", row.Directory, len(batch))
+			}
 			for at < int(row.Directory)-1 {
 				if err := next(); err != nil {
 					return err
