@@ -3,7 +3,6 @@ package backup
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 
@@ -115,7 +114,7 @@ func (w *worker) readPiece(ctx context.Context, file int, b []byte, off int64) (
 	}
 	n, err := w.content.ReadAt(b, off)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return 0, fmt.Errorf("backup: read %s: %w", w.path, err)
+		return 0, w.judge(file, err)
 	}
 	w.c.read.Add(int64(n))
 	if n > 0 || off == 0 {

@@ -91,19 +91,28 @@ func (w *worker) read(ctx context.Context, spans []span) error {
 		return err
 	}
 	if far, ok := w.content.(RangeReader); ok && len(spans) > 1 {
-		if err := w.ranges(ctx, far, spans); err != nil {
-			return fmt.Errorf("backup: read %s: %w", w.path, err)
-		}
-		return nil
+		return w.judge(spans[0].file, w.ranges(ctx, far, spans))
 	}
 	for _, s := range spans {
 		end, err := w.span(ctx, s)
 		if err != nil {
-			return fmt.Errorf("backup: read %s: %w", w.path, err)
+			return w.judge(s.file, err)
 		}
 		if end > s.off || s.off == 0 { // else it has shrunk to less
 			w.c.found(s.file, end)
 		}
+	}
+	return nil
+}
+
+// judge makes an error of reading a file one to fail with, unless the file has vanished since it was opened.
+func (w *worker) judge(file int, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		w.c.vanished(file)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("backup: read %s: %w", w.path, err)
 	}
 	return nil
 }
