@@ -170,6 +170,7 @@ func archiveAll(t *testing.T, c *pgtest.Cluster) {
 	t.Helper()
 	last := pgtest.Value[string](t, c, `select pg_walfile_name(pg_switch_wal())`)
 	require.Eventually(t, func() bool {
-		return pgtest.Value[bool](t, c, `select coalesce(last_archived_wal, '') >= $1 from pg_stat_archiver`, last)
+		return pgtest.Value[bool](t, c, `select coalesce(last_archived_wal, '') >= $1
+			and not exists (select from pg_ls_archive_statusdir() where name like '%.ready') from pg_stat_archiver`, last)
 	}, patience, pollEvery, "%s is not archived:\n%s", last, c.Log(t))
 }

@@ -78,8 +78,10 @@ func TestBacklogOfAServer(t *testing.T) {
 				}
 				ahead, most = ahead+len(doc.Ahead), max(most, len(doc.Ahead))
 			}
-			require.Equal(t, 64, most, "one call archives 64 besides its own")
-			require.GreaterOrEqual(t, ahead, 64)
+			// A call begins no more neighbours after ten seconds, so a slow machine takes some more calls.
+			require.Greater(t, most, 8, "one call archives up to 64 besides its own")
+			require.LessOrEqual(t, most, 64)
+			require.GreaterOrEqual(t, ahead, most)
 			require.GreaterOrEqual(t, requireSame(t, h.reader(), c), 64)
 			marks, err := filepath.Glob(filepath.Join(h.dir, "state", "*", "wal-*", "pushed", "*"))
 			require.NoError(t, err)
