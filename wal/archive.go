@@ -168,8 +168,11 @@ func (s System) key(n Name) string {
 	if n.Kind == KindHistory {
 		return s.prefix() + name
 	}
-	return s.prefix() + name[:8] + "/" + name[8:22] + "/" + name
+	return s.groupPrefix(name[:22]) + name
 }
+
+// groupPrefix begins the keys of a group, given by its name.
+func (s System) groupPrefix(name string) string { return s.prefix() + name[:8] + "/" + name[8:] + "/" }
 
 // parseKey is the reverse of key.
 func (s System) parseKey(key string) (Name, error) {

@@ -44,7 +44,7 @@ func (k keptIndexes) add(s Segment, encoded []byte) error {
 		return err
 	}
 	sum := keptSum(s, encoded)
-	f, err := os.CreateTemp(k.dir, "new-")
+	f, err := os.CreateTemp(k.group(groupOf(s)), "new-") // where it goes with the group, should we be killed now
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 )
 
 // Summarize puts together the indexes of the segments of a timeline from first to last, both of which are in it, as the
@@ -45,8 +44,7 @@ func (a *Archive) groupIndexes(ctx context.Context, sys System, from Segment, en
 	found := map[uint64]*Index{}
 	var asked []Segment
 	g := groupOf(from)
-	prefix := sys.key(Name{Timeline: from.Timeline, Kind: KindSegment, text: from.Name()})
-	for info, err := range a.repo.Store().List(ctx, prefix[:strings.LastIndexByte(prefix, '/')+1]) {
+	for info, err := range a.repo.Store().List(ctx, sys.groupPrefix(g.name())) {
 		if err != nil {
 			return nil, err
 		}
