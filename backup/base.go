@@ -16,14 +16,15 @@ func (t *taker) chooseBase(ctx context.Context, start Start, ids []ID) (base *Ma
 	if t.options.Type == Full {
 		return nil, "", nil
 	}
+	passed := "" // over, and why
 	for _, id := range slices.Backward(ids) {
 		if t.options.Type == Differential {
 			full, err := t.isFull(ctx, id)
-			if err != nil && ctx.Err() == nil {
-				t.log.WarnContext(ctx, "a backup is passed over", "backup", id, "error", err)
-			}
 			if err := ctx.Err(); err != nil {
 				return nil, "", err
+			}
+			if err != nil && passed == "" {
+				passed = fmt.Sprintf(", and the manifest of %s cannot be read here: %v", id, err)
 			}
 			if !full {
 				continue
@@ -46,20 +47,17 @@ func (t *taker) chooseBase(ctx context.Context, start Start, ids []ID) (base *Ma
 		return base, "", nil
 	}
 	if t.options.Type == Differential {
-		return nil, "there is no full backup to build on", nil
+		return nil, "there is no full backup to build on" + passed, nil
 	}
 	return nil, "there is no backup to build on", nil
 }
 
 func (t *taker) isFull(ctx context.Context, id ID) (bool, error) {
-	if m, err := t.copies().read(id); err == nil {
-		return m.Type == Full, nil
-	}
-	s, err := loadSummary(ctx, t.repo, id)
+	s, err := t.copies().summary(id)
 	if err != nil {
-		return false, err
+		s, err = loadSummary(ctx, t.repo, id)
 	}
-	return s.Type == Full, nil
+	return err == nil && s.Type == Full, err
 }
 
 // loadBase loads a manifest, from this host where it has a copy.

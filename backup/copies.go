@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"bufio"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -26,20 +27,37 @@ func (t *taker) copies() copies {
 
 var errNoCopy = errors.New("backup: no copy is kept")
 
-func (c copies) read(id ID) (*Manifest, error) {
+func (c copies) read(id ID) (m *Manifest, err error) {
+	err = c.open(id, func(r io.Reader) error {
+		m, err = decodeManifest(r, id)
+		return err
+	})
+	return m, err
+}
+
+// summary reads the first line only.
+func (c copies) summary(id ID) (s *Summary, err error) {
+	err = c.open(id, func(r io.Reader) error {
+		s, err = decodeHead(bufio.NewReader(r), id)
+		return err
+	})
+	return s, err
+}
+
+func (c copies) open(id ID, read func(io.Reader) error) error {
 	if c.dir == "" {
-		return nil, errNoCopy
+		return errNoCopy
 	}
 	f, err := os.Open(filepath.Join(c.dir, string(id)))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close()
 	z, err := gzip.NewReader(f)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return decodeManifest(z, id)
+	return read(z)
 }
 
 // write keeps a manifest, and forgets those of backups that are gone.
