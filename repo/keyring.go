@@ -15,9 +15,8 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/pgcairn/pgcairn/internal/objerr"
-
 	"github.com/pgcairn/pgcairn/internal/durable"
+	"github.com/pgcairn/pgcairn/internal/objerr"
 )
 
 // keyIDSize is the size in bytes of a data key's id: the first half of the SHA-256 of its public half. An object put
@@ -154,12 +153,13 @@ func (k *keyring) remembered() (dataKey, bool) {
 	return d, true
 }
 
-// remember is best effort: without it the next process makes a key of its own.
+// remember is best effort: without it the next process makes a key of its own. When another process remembers its key at
+// this moment, that one serves the host as well.
 func (k *keyring) remember(ctx context.Context, d dataKey) {
 	if k.dir == "" || d.Recipients == "" {
 		return
 	}
-	if err := k.writeState(d); err != nil {
+	if err := k.writeState(d); err != nil && !errors.Is(err, durable.ErrBusy) {
 		k.log.WarnContext(ctx, "cannot remember the data key: every process will make one", "error", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -21,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgcairn/pgcairn/crypto"
+	"github.com/pgcairn/pgcairn/internal/durable"
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/repo/repotest"
 )
@@ -169,6 +171,27 @@ func TestStateDirUnwritable(t *testing.T) {
 	assert.Contains(t, log.String(), "level=WARN")
 	assert.Contains(t, log.String(), "cannot remember the data key")
 	_, _, err := get(t.Context(), g.r, "a")
+	require.NoError(t, err)
+}
+
+// Two processes of a host that make their first keys at one moment both write, and neither complains of the other.
+func TestKeyRememberedByAnother(t *testing.T) {
+	g := newRig(t, true)
+	dir := t.TempDir()
+	process(t, g.store, "a", repo.Options{Cipher: writeOnly(t), StateDir: dir})
+	state := filepath.Join(dir, g.r.ID(), "data-key.json")
+	require.FileExists(t, state)
+	require.NoError(t, os.Remove(state))
+
+	var log bytes.Buffer
+	require.NoError(t, durable.WriteFile(state, 0o600, func(io.Writer) error {
+		process(t, g.store, "b", repo.Options{
+			Cipher: writeOnly(t), StateDir: dir, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		})
+		return nil
+	}))
+	require.Empty(t, log.String())
+	_, _, err := get(t.Context(), g.r, "b")
 	require.NoError(t, err)
 }
 

@@ -13,8 +13,8 @@ import (
 // takes over.
 const tempSuffix = ".pgcairn-tmp"
 
-// errBusy means that another process is writing the same file.
-var errBusy = errors.New("another process is writing it")
+// ErrBusy means that another process is writing the same file at this moment.
+var ErrBusy = errors.New("another process is writing it")
 
 // WriteFile writes a file beside path, syncs it, and renames it to path. When write fails, what was at path is left as it
 // was. Whatever happens afterwards, there is the one or the other, whole: that the new one outlives a loss of power takes
@@ -75,7 +75,7 @@ func openLocked(temp string, perm fs.FileMode) (*os.File, error) {
 		}
 		locked, err := TryLock(f)
 		if err == nil && !locked {
-			err = errBusy
+			err = ErrBusy
 		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", temp, err), f.Close())
@@ -90,7 +90,7 @@ func openLocked(temp string, perm fs.FileMode) (*os.File, error) {
 		}
 		_ = f.Close()
 	}
-	return nil, fmt.Errorf("lock %s: %w", temp, errBusy)
+	return nil, fmt.Errorf("lock %s: %w", temp, ErrBusy)
 }
 
 // SyncDir syncs the names in a directory.
