@@ -10,8 +10,12 @@ import (
 
 // recoverySettings are those that a standby must not have lower than its primary (CheckRequiredParameterValues of
 // xlogrecovery.c), and what decides on what is in the WAL.
-const recoverySettings = `select name, setting from pg_settings where name in ('max_connections', 'max_worker_processes',
-	'max_wal_senders', 'max_prepared_transactions', 'max_locks_per_transaction', 'wal_level')`
+func recoverySettings() []string {
+	return []string{
+		"max_connections", "max_worker_processes", "max_wal_senders", "max_prepared_transactions", "max_locks_per_transaction",
+		"wal_level",
+	}
+}
 
 const databaseQuery = `select oid, datname, dattablespace, datallowconn from pg_database order by oid`
 
@@ -30,7 +34,7 @@ func (s *server) catalog(ctx context.Context, connect func(ctx context.Context, 
 	if err := s.conn.QueryRow(ctx, `select version()`).Scan(&c.Version); err != nil {
 		return nil, fmt.Errorf("backup: ask the server for names: %w", err)
 	}
-	rows, err := s.conn.Query(ctx, recoverySettings)
+	rows, err := s.conn.Query(ctx, `select name, setting from pg_settings where name = any($1)`, recoverySettings())
 	if err != nil {
 		return nil, fmt.Errorf("backup: ask the server for names: %w", err)
 	}

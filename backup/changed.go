@@ -70,7 +70,7 @@ func (t *taker) changedByIndex(ctx context.Context, s Session, base *Manifest) (
 		return struct {
 			io.Reader
 			io.Closer
-		}{io.NewSectionReader(c, 0, int64(seg.Size)), c}, nil
+		}{wholeSegment(c, seg), c}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -84,6 +84,19 @@ func (t *taker) changedByIndex(ctx context.Context, s Session, base *Manifest) (
 		}
 	}
 	return &sum.Blocks, nil
+}
+
+// wholeSegment reads a segment that may not be complete. What the server has not written yet is zero, as in a file.
+func wholeSegment(c Content, seg wal.Segment) io.Reader {
+	size := int64(seg.Size)
+	return io.LimitReader(io.MultiReader(io.NewSectionReader(c, 0, size), zeros{}), size)
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }
 
 func changedBySummary(ctx context.Context, s Session, base *Manifest) (*wal.Blocks, error) {
@@ -112,10 +125,7 @@ func (c *changedRanges) of(r pgfile.Relation, before, now int64) []extent {
 	if before%page != 0 || now%page != 0 { // being extended, or odd
 		return []extent{{0, toEnd}}
 	}
-	f := wal.File{Relation: wal.Relation{Tablespace: r.Tablespace, Database: r.Database, Number: r.Number}}
-	if r.Fork == "init" {
-		f.Fork = wal.InitFork
-	}
+	f := fileOf(r)
 	whole := wal.File{Relation: wal.Relation{Tablespace: r.Tablespace, Database: r.Database}}
 	if _, cut := c.blocks.Limit(whole); cut { // the database was made, or dropped and made again
 		return []extent{{0, toEnd}}

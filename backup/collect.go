@@ -39,6 +39,9 @@ type task struct {
 	logged bool
 	spans  []span     // to be read and stored
 	frames []frameRef // to be compared
+
+	sent    []sentSpan // to be stored
+	release func()     // lets go of what was sent, once it is stored
 }
 
 // collector reads files into packs and keeps the account of what is where. Its workers share nothing else.
@@ -54,12 +57,14 @@ type collector struct {
 
 	compression repo.Compression
 
+	serverManifest bool // is stored, maybe
+
 	nextPack     atomic.Uint64
 	read, stored atomic.Int64
 	committing   *errgroup.Group
 
 	mu       sync.Mutex
-	sizes    []int64 // by file; -1 while it has not been found
+	sizes    []int64 // by entry; -1 while it has not been found
 	packs    []PackPieces
 	suspects []suspect
 }
@@ -87,8 +92,8 @@ func newCollector(r *repo.Repo, id ID, start Start, entries []Entry, d *differen
 	return c
 }
 
-// run reads all files with a number of workers.
-func (c *collector) run(ctx context.Context, s Session, jobs int) error {
+// run has tasks done by a number of workers.
+func (c *collector) run(ctx context.Context, s Session, jobs int, produce producer) error {
 	// Packs are committed, which waits for the disk, while their writers go on with the next.
 	var cctx context.Context
 	c.committing, cctx = errgroup.WithContext(ctx)
@@ -97,7 +102,7 @@ func (c *collector) run(ctx context.Context, s Session, jobs int) error {
 	units := make(chan task)
 	workers.Go(func() error {
 		defer close(units)
-		return c.units(wctx, units)
+		return produce(wctx, units)
 	})
 	for range jobs {
 		workers.Go(func() error {
@@ -223,6 +228,70 @@ func (u *unit) send() error {
 	}
 }
 
+// arrived adds an entry that a server sends.
+func (c *collector) arrived(e Entry) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.entries, c.sizes = append(c.entries, e), append(c.sizes, -1)
+	if c.diff != nil {
+		c.diff.read = append(c.diff.read, nil)
+	}
+	return len(c.entries) - 1
+}
+
+// count is how many files are known.
+func (c *collector) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.entries)
+}
+
+// leave notes that an extent of an entry that a server sends is not the base's. They come in order, up to the last.
+func (c *collector) leave(entry int, x extent) {
+	if c.diff != nil {
+		c.diff.read[entry] = coverExtent(c.diff.read[entry], x)
+	}
+}
+
+// sort brings entries, which came in the server's order, into that of their paths.
+func (c *collector) sort() error {
+	byPath := func(a, b Entry) int { return cmp.Compare(a.Path, b.Path) }
+	if slices.IsSortedFunc(c.entries, byPath) {
+		return checkEntries(c.entries, nil)
+	}
+	order := make([]int, len(c.entries))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return byPath(c.entries[a], c.entries[b]) })
+	place := make([]int, len(order))
+	entries, sizes := make([]Entry, len(order)), make([]int64, len(order))
+	for i, k := range order {
+		place[k], entries[i], sizes[i] = i, c.entries[k], c.sizes[k]
+	}
+	c.entries, c.sizes = entries, sizes
+	for _, p := range c.packs {
+		for _, pieces := range p.Pieces {
+			for i := range pieces {
+				pieces[i].File = place[pieces[i].File]
+			}
+		}
+	}
+	if d := c.diff; d != nil {
+		read := make([][]extent, len(order))
+		for i, k := range order {
+			read[i] = d.read[k]
+		}
+		d.read = read
+		for i, k := range d.entry {
+			if k != gone {
+				d.entry[i] = place[k]
+			}
+		}
+	}
+	return checkEntries(c.entries, nil)
+}
+
 // vanished notes that a file is gone: recovery knows why.
 func (c *collector) vanished(file int) {
 	c.mu.Lock()
@@ -262,14 +331,20 @@ func (c *collector) commit(w *repo.PackWriter, pieces [][]Piece) {
 // discardTime bounds how long discarding may hold up a caller who has cancelled.
 const discardTime = 20 * time.Second
 
-// discard deletes the packs of a backup that has failed. What cannot be deleted takes space and does no harm.
+// discard deletes the objects of a backup that has failed. What cannot be deleted takes space and does no harm.
 func (c *collector) discard(ctx context.Context, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(ctx, discardTime)
 	defer cancel()
+	var keys []string
+	if c.serverManifest {
+		keys = append(keys, serverManifests+string(c.id))
+	}
 	for n := range c.nextPack.Load() {
-		key := c.id.packKey(n + 1)
+		keys = append(keys, c.id.packKey(n+1))
+	}
+	for _, key := range keys {
 		if err := c.repo.Store().Delete(ctx, key); err != nil {
-			log.WarnContext(ctx, "packs of a backup that failed are left behind", "first", key, "error", err)
+			log.WarnContext(ctx, "objects of a backup that failed are left behind", "first", key, "error", err)
 			return
 		}
 	}

@@ -6,28 +6,20 @@ import (
 	"io"
 	"io/fs"
 
-	"github.com/pgcairn/pgcairn/internal/pgfile"
 	"github.com/pgcairn/pgcairn/repo"
-	"github.com/pgcairn/pgcairn/wal"
 )
 
 // ranges reads spans of the open file, many at a time.
 func (w *worker) ranges(ctx context.Context, far RangeReader, spans []span) error {
-	rel, isRel := pgfile.ParseRelation(w.path)
-	pageSize := blockSize
-	if isRel {
-		pageSize = int(w.c.start.PageSize)
-	}
-	verify := isRel && w.c.start.Checksums
+	p := w.pagesOf(w.path)
 	for len(spans) > 0 {
-		if cap(w.frame)-len(w.frame) < pageSize || len(w.pieces) >= maxFramePieces {
-			if err := w.flush(); err != nil {
-				return err
-			}
+		free, err := w.room(p)
+		if err != nil {
+			return err
 		}
 		// As many whole pages as the frame has room for.
 		var asked []Range
-		room, total := int64(min(cap(w.frame)-len(w.frame), w.c.pace.Piece())/pageSize*pageSize), 0
+		room, total := int64(min(free, w.c.pace.Piece())), 0
 		rest := spans
 		for len(rest) > 0 && room > 0 {
 			n := min(room, rest[0].n)
@@ -49,17 +41,10 @@ func (w *worker) ranges(ctx context.Context, far RangeReader, spans []span) erro
 		}
 		for i, n := range counts {
 			w.c.read.Add(int64(n))
-			got := buf[:n]
-			buf = buf[n:]
-			for at := 0; at < n; at += pageSize {
-				page := got[at:min(at+pageSize, n)]
-				if verify {
-					if err := w.verify(ctx, rel, page, asked[i].Offset+int64(at)); err != nil {
-						return err
-					}
-				}
-				w.add(w.file, asked[i].Offset+int64(at), page)
+			if err := w.take(ctx, p, w.file, asked[i].Offset, buf[:n]); err != nil {
+				return err
 			}
+			buf = buf[n:]
 			if n > 0 || asked[i].Offset == 0 {
 				w.c.found(w.file, asked[i].Offset+int64(n))
 			}
@@ -133,7 +118,7 @@ func (w *worker) replace(ctx context.Context, f frameRef, buf []byte, counts []i
 		rest := buf
 		for _, n := range counts {
 			for at := 0; at < n; at += int(w.c.start.PageSize) {
-				some = some || w.changed(rest[at:min(at+int(w.c.start.PageSize), n)])
+				some = some || d.changed(rest[at:min(at+int(w.c.start.PageSize), n)], int(w.c.start.PageSize))
 			}
 			rest = rest[n:]
 		}
@@ -143,24 +128,20 @@ func (w *worker) replace(ctx context.Context, f frameRef, buf []byte, counts []i
 		if k == gone {
 			continue
 		}
-		rel, isRel := pgfile.ParseRelation(w.c.entries[k].Path)
-		pageSize := blockSize
-		if isRel {
-			pageSize = int(w.c.start.PageSize)
+		pages, err := w.pagesAgain(ctx, k)
+		if err != nil {
+			return err
 		}
 		got := buf[:counts[i]]
 		buf = buf[counts[i]:]
-		for at := 0; at < len(got); at += pageSize {
-			page, off := got[at:min(at+pageSize, len(got))], p.Offset+int64(at)
-			if some && !w.changed(page) {
+		for at := 0; at < len(got); at += pages.size {
+			page, off := got[at:min(at+pages.size, len(got))], p.Offset+int64(at)
+			if some && !d.changed(page, pages.size) {
 				continue
 			}
-			if isRel && w.c.start.Checksums {
-				if err := w.reverify(ctx, k, rel, page, off); err != nil {
-					return err
-				}
+			if err := w.take(ctx, pages, k, off, page); err != nil {
+				return err
 			}
-			w.add(k, off, page)
 			d.replace(k, extent{off, off + int64(len(page))})
 		}
 		// What the file does not have any more.
@@ -171,21 +152,17 @@ func (w *worker) replace(ctx context.Context, f frameRef, buf []byte, counts []i
 	return nil
 }
 
-// reverify is verify for a file that need not be the one that is open.
-func (w *worker) reverify(ctx context.Context, file int, rel pgfile.Relation, page []byte, off int64) error {
-	if err := w.open(ctx, file); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return err
+// pagesAgain is pagesOf a file that need not be the one that is open.
+func (w *worker) pagesAgain(ctx context.Context, file int) (pages, error) {
+	p := w.pagesOf(w.c.entries[file].Path)
+	if !p.verify {
+		return p, nil
 	}
-	return w.verify(ctx, rel, page, off)
-}
-
-// changed tells by its LSN whether a page has changed since the base was begun. A page without one may be anything.
-func (w *worker) changed(page []byte) bool {
-	if len(page) < int(w.c.start.PageSize) {
-		return true
+	err := w.open(ctx, file)
+	if errors.Is(err, fs.ErrNotExist) {
+		p.verify = false // what was read of it does not matter
+		return p, nil
 	}
-	lsn := wal.LSN(pgfile.PageLSN(page))
-	return lsn == 0 || lsn >= w.c.diff.base.StartLSN
+	p.again = w.content
+	return p, err
 }

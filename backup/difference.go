@@ -23,6 +23,15 @@ type difference struct {
 
 const gone = -1
 
+// newDifference returns the difference to a base of which nothing is known to be there yet.
+func newDifference(base *Manifest, by Method) *difference {
+	d := &difference{base: base, by: by, entry: make([]int, len(base.FileList)), replaced: map[int][]extent{}}
+	for i := range d.entry {
+		d.entry[i] = gone
+	}
+	return d
+}
+
 // frameRef is a frame of the base.
 type frameRef struct{ pack, frame int }
 
@@ -47,15 +56,16 @@ func all(entries []Entry) work {
 // nil is that nobody knows, so that every page has to be read.
 func subtract(base *Manifest, entries []Entry, start Start, blocks *wal.Blocks, by Method) (*difference, work) {
 	w := all(entries)
-	d := &difference{base: base, by: by, entry: make([]int, len(base.FileList)), read: w.read, replaced: map[int][]extent{}}
+	d := newDifference(base, by)
+	d.read = w.read
 	compared := make([]bool, len(entries))
 	ranges := changedRanges{blocks: blocks, start: start}
 	for i, f := range base.FileList {
 		k, found := slices.BinarySearchFunc(entries, f.Path, func(e Entry, p string) int { return cmp.Compare(e.Path, p) })
-		if d.entry[i] = k; !found {
-			d.entry[i] = gone
+		if !found {
 			continue
 		}
+		d.entry[i] = k
 		if r, ok := logged(f.Path); ok && blocks != nil {
 			w.read[k] = ranges.of(r, f.Size, entries[k].Size)
 			w.listed[k] = w.read[k][0] != extent{0, toEnd}
@@ -246,4 +256,13 @@ func (d *difference) hash(f frameRef) (repo.Hash, bool) {
 		}
 	}
 	return p.Frames[f.frame].Hash, true
+}
+
+// changed tells by its LSN whether a page has changed since the base was begun. A page without one may be anything.
+func (d *difference) changed(page []byte, size int) bool {
+	if len(page) < size {
+		return true
+	}
+	lsn := wal.LSN(pgfile.PageLSN(page))
+	return lsn == 0 || lsn >= d.base.StartLSN
 }

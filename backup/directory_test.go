@@ -47,7 +47,7 @@ func (s meanwhileSession) Files(ctx context.Context) iter.Seq2[backup.Entry, err
 		if s.m.listing != nil {
 			s.m.listing()
 		}
-		for e, err := range s.Session.Files(ctx) {
+		for e, err := range s.Session.(backup.Lister).Files(ctx) {
 			if !yield(e, err) {
 				return
 			}

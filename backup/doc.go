@@ -1,6 +1,7 @@
 // Package backup takes physical backups of PostgreSQL clusters into a repository and reads what it took.
 //
-// [Take] backs up a [Source]: the data directory on this host ([Directory]), or a server that only SQL reaches ([SQL]).
+// [Take] backs up a [Source]: the data directory on this host ([Directory]), a server that only SQL reaches ([SQL]), or one that sends
+// its files itself ([Replication]).
 // [List] and [Load] read the catalogue, and [Check] proves the whole road before the day it is needed. A backup is
 // committed by one exclusive write of its manifest, after all its content and all the WAL it needs to become consistent
 // are durable. What is in the catalogue therefore restores.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -94,6 +96,49 @@ func ExampleSQL() {
 		fmt.Println("the server was restarted meanwhile: try again")
 	}
 	// Output: there is no server at 5432
+}
+
+func ExampleReplication() {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+
+	// The role needs REPLICATION and nothing more. Since PostgreSQL 17, with summarize_wal on, the server sends only what
+	// has changed.
+	src, err := backup.Replication("host="+dir+" port=5432 user=replicator", nil)
+	if err != nil {
+		panic(err)
+	}
+	_, err = backup.Take(context.Background(), exampleRepo(), src, &backup.Options{Type: backup.Auto})
+	var connect *pgconn.ConnectError
+	if errors.As(err, &connect) {
+		fmt.Println("there is no server at", connect.Config.Port)
+	}
+	// Output: there is no server at 5432
+}
+
+func ExampleServerManifest() {
+	ctx, r := context.Background(), exampleRepo()
+	m, err := backup.Take(ctx, r, backuptest.New(nil), nil)
+	if err != nil {
+		panic(err)
+	}
+	// What pg_verifybackup compares a restored directory with.
+	text, err := backup.ServerManifest(ctx, r, m.ID)
+	if errors.Is(err, fs.ErrNotExist) {
+		fmt.Println("this backup was not sent by a server")
+		return
+	}
+	if err != nil {
+		panic(err)
+	}
+	defer text.Close()
+	if _, err := io.Copy(os.Stdout, text); err != nil {
+		panic(err)
+	}
+	// Output: this backup was not sent by a server
 }
 
 func ExampleList() {

@@ -16,3 +16,13 @@ func addExtent(all []extent, e extent) []extent {
 	}
 	return append(all, e)
 }
+
+// coverExtent adds an extent to others that ascend, and takes in those that it touches or begins before.
+func coverExtent(all []extent, e extent) []extent {
+	for len(all) > 0 && all[len(all)-1].to >= e.from {
+		last := all[len(all)-1]
+		all = all[:len(all)-1]
+		e = extent{min(last.from, e.from), max(last.to, e.to)}
+	}
+	return append(all, e)
+}

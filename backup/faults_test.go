@@ -2,6 +2,7 @@ package backup_test
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"testing"
 	"testing/synctest"
@@ -21,8 +22,18 @@ func optional(c repotest.Call) bool { return c.Op == repotest.OpDelete }
 // whole. A manifest that was committed although its answer was lost is a backup.
 func TestTakeWhenTheStoreFails(t *testing.T) {
 	t.Parallel()
-	for name, effect := range map[string]repotest.Effect{"fails": repotest.Fail(nil), "answer is lost": repotest.FailAfter(nil)} {
-		t.Run(name, func(t *testing.T) {
+	for _, way := range []struct {
+		name   string
+		effect repotest.Effect
+		sent   bool
+	}{
+		{"fails", repotest.Fail(nil), false},
+		{"fails", repotest.Fail(nil), true},
+		{"answer is lost", repotest.FailAfter(nil), false},
+		{"answer is lost", repotest.FailAfter(nil), true},
+	} {
+		name, effect := way.name, way.effect
+		t.Run(fmt.Sprint(name, " ", way.sent), func(t *testing.T) {
 			t.Parallel()
 			for n := 1; ; n++ {
 				cipher, _ := newCipher(t)
@@ -32,7 +43,11 @@ func TestTakeWhenTheStoreFails(t *testing.T) {
 				r, err := repo.Open(t.Context(), s, &repo.Options{Cipher: cipher, Now: clock()})
 				if err == nil {
 					c := backuptest.New(nil)
-					_, err = backup.Take(t.Context(), r, c, &backup.Options{Jobs: 1})
+					var source backup.Source = c
+					if way.sent {
+						source = newStreamed(c)
+					}
+					_, err = backup.Take(t.Context(), r, source, &backup.Options{Jobs: 1})
 					require.Zero(t, c.Running())
 				}
 				if s.Struck() == 0 {

@@ -41,7 +41,7 @@ type manySession struct {
 
 func (s manySession) Files(ctx context.Context) iter.Seq2[backup.Entry, error] {
 	return func(yield func(backup.Entry, error) bool) {
-		for e, err := range s.Session.Files(ctx) {
+		for e, err := range s.Session.(backup.Lister).Files(ctx) {
 			if !yield(e, err) {
 				return
 			}

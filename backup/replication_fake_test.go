@@ -57,6 +57,9 @@ func newSender(t *testing.T) *sender {
 func (s *sender) begin(t *testing.T) (*backup.ReplicationSession, error) {
 	t.Helper()
 	connect := func(ctx context.Context, params map[string]string) (*pgx.Conn, error) {
+		if params["replication"] == "" {
+			return nil, errors.New("no ordinary connections here")
+		}
 		require.Equal(t, map[string]string{"replication": "true", "application_name": "pgcairn"}, params)
 		config, err := pgx.ParseConfig("host=fake user=postgres sslmode=disable")
 		require.NoError(t, err)
@@ -68,7 +71,14 @@ func (s *sender) begin(t *testing.T) (*backup.ReplicationSession, error) {
 		}
 		return pgx.ConnectConfig(ctx, config)
 	}
-	return backup.BeginReplication(t.Context(), "", &backup.ReplicationOptions{Connect: connect}, backup.BeginOptions{}, nil)
+	source, err := backup.Replication("", &backup.ReplicationOptions{Connect: connect})
+	require.NoError(t, err)
+	session, err := source.Begin(t.Context(), backup.BeginOptions{})
+	if err != nil {
+		return nil, err
+	}
+	_, err = session.(backup.Streamer).Send(t.Context(), nil)
+	return session.(*backup.ReplicationSession), err
 }
 
 func (s *sender) serve(conn net.Conn) {
@@ -137,6 +147,8 @@ func (s *sender) send(b *pgproto3.Backend) {
 		b.Send(&pgproto3.CopyData{Data: append([]byte("d"), rest[:n]...)})
 		rest = rest[n:]
 	}
+	b.Send(&pgproto3.CopyData{Data: []byte("m")})
+	b.Send(&pgproto3.CopyData{Data: []byte("dmanifest")})
 	b.Send(&pgproto3.CopyDone{})
 	sendRows(b, s.end[:])
 	b.Send(&pgproto3.CommandComplete{CommandTag: []byte("BASE_BACKUP")})
@@ -168,14 +180,14 @@ func TestReplicationRefuses(t *testing.T) {
 		}
 		defer session.Close()
 		for {
-			e, err := session.Next()
+			e, err := session.Next(t.Context())
 			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {
 				return entries, stop, err
 			}
-			entries = append(entries, e)
+			entries = append(entries, e.Entry)
 		}
 		stop, err = session.Stop(t.Context())
 		return entries, stop, err
@@ -183,7 +195,7 @@ func TestReplicationRefuses(t *testing.T) {
 	good := newSender(t)
 	entries, stop, err := read(t, good)
 	require.NoError(t, err)
-	require.Equal(t, []backup.Entry{{Path: "PG_VERSION", Size: 3}}, entries, "exclusions are ours, whatever the server sends")
+	require.Equal(t, []backup.Entry{{Path: "PG_VERSION", Size: 3}, {Path: "backup_manifest", Size: -1}}, entries, "exclusions are ours, whatever the server sends")
 	require.Equal(t, good.files[4].content, string(stop.Control))
 	require.Equal(t, time.Date(2000, 1, 1, 0, 0, 1, 0, time.UTC), stop.Time)
 

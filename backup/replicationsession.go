@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"strconv"
 	"strings"
@@ -17,48 +16,57 @@ import (
 	"github.com/pgcairn/pgcairn/wal"
 )
 
-// replicationSession is a backup that the server sends, file by file, in an order of its own. Next goes from one to the
-// next, and Read reads the content of the file that Next has returned; then Stop tells the rest. One goroutine at a time
-// may use it.
+// replicationSession is a backup that the server sends, file by file, in an order of its own.
 type replicationSession struct {
+	source   *replication
+	options  BeginOptions
 	conn     *pgx.Conn
-	backup   *pgwire.Backup
-	manifest io.Writer // nil when nobody wants it
+	backup   *pgwire.Backup // nil before Send
 	settings pgwire.Settings
 	start    Start
+	wal      sentWAL
 
+	difference    bool    // to a base is what is sent
 	ahead         []Entry // to be returned before those that the server sends
 	label         string
 	tablespaceMap string
 	control       []byte // once it has come, which is after all files
 	complete      bool   // all has been read
+
+	unwatch func() bool // lets the context of Next end without consequences; nil before the first
 }
 
-// Start tells what is known since the backup was begun. Names of tablespaces are not. Time is that before the server's
+// Start tells where the server is, and after Send where the backup begins. Its Time is that before the server's
 // checkpoint.
 func (s *replicationSession) Start() Start { return s.start }
 
 // Next returns the next directory or file that belongs in the backup, by its path below the data directory, or io.EOF
 // once the server has sent all, and the position where the backup ends. The size of a file is that of its content. After
-// any other error there is only Close.
-func (s *replicationSession) Next() (Entry, error) {
+// any other error there is only Close. When ctx ends before, so does the connection, also while Read waits.
+func (s *replicationSession) Next(ctx context.Context) (Sent, error) {
+	if s.unwatch == nil {
+		s.unwatch = context.AfterFunc(ctx, func() { _ = s.conn.PgConn().Conn().Close() })
+	}
 	if len(s.ahead) > 0 {
 		e := s.ahead[0]
 		s.ahead = s.ahead[1:]
-		return e, nil
+		return Sent{Entry: e}, nil
 	}
 	for {
 		m, err := s.backup.Next()
 		if errors.Is(err, io.EOF) {
-			s.complete = true
-			return Entry{}, io.EOF
+			s.complete = s.unwatch()
+			if !s.complete {
+				return Sent{}, fmt.Errorf("backup: %w", ctx.Err())
+			}
+			return Sent{}, io.EOF
 		}
 		if err != nil {
-			return Entry{}, fmt.Errorf("backup: %w", judgeSent(err))
+			return Sent{}, fmt.Errorf("backup: %w", judgeSent(err))
 		}
 		e, belongs, err := s.take(m)
 		if err != nil {
-			return Entry{}, fmt.Errorf("backup: %w", judgeSent(err))
+			return Sent{}, fmt.Errorf("backup: %w", judgeSent(err))
 		}
 		if belongs {
 			return e, nil
@@ -95,26 +103,27 @@ const (
 	maxControlFile = 64 << 10
 )
 
+// manifestName is that of the server's manifest, which is yielded as a file. Its size is not known.
+const manifestName = "backup_manifest"
+
 // take makes an entry of what the server sends, or keeps what belongs elsewhere.
-func (s *replicationSession) take(m *pgwire.Member) (e Entry, belongs bool, err error) {
+func (s *replicationSession) take(m *pgwire.Member) (e Sent, belongs bool, err error) {
 	p := m.Name
 	if oid := s.backup.Tablespaces[m.Tablespace].OID; oid != 0 {
 		p = tablespacePath(oid) + "/" + m.Name
 	}
 	if s.control != nil && m.Type != pgwire.Manifest {
-		return Entry{}, false, fmt.Errorf("the server sends %s after pg_control", p)
+		return Sent{}, false, fmt.Errorf("the server sends %s after pg_control", p)
 	}
 	var content []byte
 	switch {
 	case m.Type == pgwire.Manifest:
-		if _, err := io.Copy(s.manifest, s.backup); err != nil {
-			return Entry{}, false, fmt.Errorf("keep the server's manifest: %w", err)
-		}
+		return Sent{Entry: Entry{Path: manifestName, Size: m.Size}}, !s.difference, nil
 	case m.Type == pgwire.Symlink:
 		// To a tablespace, which is known from the server's list or, when it is not there, has been made since the backup
 		// began, as recovery will do again.
 	case m.Type == pgwire.Directory:
-		return Entry{Path: p, Dir: true}, !insideExcluded(p) && !excluded(p), nil
+		return Sent{Entry: Entry{Path: p, Dir: true}}, !insideExcluded(p) && !excluded(p), nil
 	case p == "backup_label":
 		content, err = s.small(m, maxLabelFile)
 		s.label = string(content)
@@ -124,9 +133,38 @@ func (s *replicationSession) take(m *pgwire.Member) (e Entry, belongs bool, err 
 	case p == pgfile.ControlPath:
 		s.control, err = s.small(m, maxControlFile)
 	default:
-		return Entry{Path: p, Size: m.Size}, !insideExcluded(p) && !excluded(p), nil
+		if insideExcluded(p) || excluded(p) {
+			return Sent{}, false, nil
+		}
+		if relation, ok := pgfile.IncrementalOf(p); ok && s.difference {
+			e, err := s.part(relation, m)
+			return e, true, err
+		}
+		return Sent{Entry: Entry{Path: p, Size: m.Size}}, true, nil
 	}
-	return Entry{}, false, err
+	return Sent{}, false, err
+}
+
+// part makes an entry of what stands for a relation's file in a difference.
+func (s *replicationSession) part(relation string, m *pgwire.Member) (Sent, error) {
+	inc, err := pgfile.ReadIncremental(s.backup, s.start.PageSize, s.start.RelSegPages)
+	if err != nil {
+		return Sent{}, fmt.Errorf("%s: %w", m.Name, err)
+	}
+	if want := inc.Size(s.start.PageSize); m.Size != want {
+		return Sent{}, fmt.Errorf("the server sends %d bytes as %s, which says that they are %d", m.Size, m.Name, want)
+	}
+	page := int64(s.start.PageSize)
+	e := Sent{Entry: Entry{Path: relation, Size: int64(inc.Pages()) * page}, Part: true, Same: int64(inc.Length) * page}
+	for _, b := range inc.Blocks {
+		off := int64(b) * page
+		if n := len(e.Ranges); n > 0 && e.Ranges[n-1].Offset+int64(e.Ranges[n-1].Length) == off {
+			e.Ranges[n-1].Length += int(page)
+		} else {
+			e.Ranges = append(e.Ranges, Range{Offset: off, Length: int(page)})
+		}
+	}
+	return e, nil
 }
 
 // insideExcluded tells whether a path is inside of a directory whose content does not belong in a backup.
@@ -151,12 +189,23 @@ func (s *replicationSession) Stop(ctx context.Context) (Stop, error) {
 	if err := s.check(); err != nil {
 		return Stop{}, fmt.Errorf("backup: %w", err)
 	}
-	stop := Stop{LSN: wal.LSN(s.backup.End.LSN), Label: s.label, TablespaceMap: s.tablespaceMap, Control: s.control}
+	stop := Stop{LSN: wal.LSN(s.backup.End.LSN), Label: wholeLabel(s.label), TablespaceMap: s.tablespaceMap, Control: s.control}
 	var err error
 	if stop.Time, err = pgwire.Clock(ctx, s.conn.PgConn()); err != nil {
 		return Stop{}, fmt.Errorf("backup: %w", err)
 	}
 	return stop, nil
+}
+
+// wholeLabel is the label without what makes a server refuse it as that of a difference. The manifest is of all files.
+func wholeLabel(label string) string {
+	var b strings.Builder
+	for line := range strings.Lines(label) {
+		if !strings.HasPrefix(line, "INCREMENTAL FROM ") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 // check finds what does not fit together.
@@ -195,18 +244,7 @@ func (s *replicationSession) check() error {
 	return nil
 }
 
-// copySegment writes a whole segment of WAL to w, as the server streams it. It comes after Stop, which has the primary
-// complete the last segment of the backup; a standby's is complete once the primary has done so, which copySegment waits
-// for. A segment that the server does not have any more is an error matching fs.ErrNotExist.
-func (s *replicationSession) copySegment(ctx context.Context, seg wal.Segment, w io.Writer) error {
-	err := pgwire.CopyWAL(ctx, s.conn.PgConn(), uint32(seg.Timeline), uint64(seg.Start()), uint64(seg.End()), w)
-	if errors.Is(err, pgwire.ErrRemoved) {
-		err = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
-	}
-	if err != nil {
-		return fmt.Errorf("backup: segment %s: %w", seg, err)
-	}
-	return nil
-}
+// errUnread means that a session was to be stopped before all of it was read.
+var errUnread = errors.New("backup: the server's files have not been read to their end")
 
 func tablespacePath(oid uint32) string { return "pg_tblspc/" + strconv.FormatUint(uint64(oid), 10) }

@@ -87,11 +87,12 @@ func (a atOpen) Begin(ctx context.Context, o backup.BeginOptions) (backup.Sessio
 	if err != nil {
 		return nil, err
 	}
-	return &atOpenSession{Session: s, a: a}, nil
+	return &atOpenSession{Session: s, Lister: s.(backup.Lister), a: a}, nil
 }
 
 type atOpenSession struct {
 	backup.Session
+	backup.Lister
 	a      atOpen
 	opened atomic.Int64
 }

@@ -18,7 +18,7 @@ import (
 func list(t *testing.T, s backup.Session) []backup.Entry {
 	t.Helper()
 	var all []backup.Entry
-	for e, err := range s.Files(t.Context()) {
+	for e, err := range s.(backup.Lister).Files(t.Context()) {
 		require.NoError(t, err)
 		all = append(all, e)
 	}
@@ -103,7 +103,7 @@ func TestSQLListsNoCircle(t *testing.T) {
 	require.NoError(t, os.Symlink("../x", filepath.Join(c.Data, "x", "again")))
 	pgtest.Own(t, filepath.Join(c.Data, "x"))
 	var err error
-	for _, e := range begin(t, sqlSource(t, c.DSN("postgres"), nil)).Files(t.Context()) {
+	for _, e := range begin(t, sqlSource(t, c.DSN("postgres"), nil)).(backup.Lister).Files(t.Context()) {
 		if err = e; err != nil {
 			break
 		}
@@ -116,7 +116,7 @@ func TestSQLListStops(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, nil)
 	n := 0
-	for range begin(t, sqlSource(t, c.DSN("postgres"), nil)).Files(t.Context()) {
+	for range begin(t, sqlSource(t, c.DSN("postgres"), nil)).(backup.Lister).Files(t.Context()) {
 		if n++; n == 10 {
 			break
 		}

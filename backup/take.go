@@ -1,7 +1,6 @@
 package backup
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -124,9 +123,9 @@ type taker struct {
 	options  Options
 	log      *slog.Logger
 	manifest Manifest
-	files    int
-	total    int64
 	speed    speed
+
+	collector *collector // nil before it is known what is to be done
 }
 
 func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
@@ -134,7 +133,7 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 	if err != nil {
 		return err
 	}
-	t.progress("start", 0, 0)
+	t.progress("start")
 	session, err := s.Begin(ctx, BeginOptions{Label: "pgcairn " + string(id), Spread: t.options.Spread})
 	if err != nil {
 		return err
@@ -145,46 +144,50 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 	if err := t.archive.Claim(ctx, "the server", sys); err != nil {
 		return err
 	}
-	entries, dirs, err := listEntries(ctx, session)
-	if err != nil {
-		return err
-	}
-	t.files = len(entries)
-	d, todo, err := t.plan(ctx, session, entries, there)
-	if err != nil {
-		return err
-	}
 	if s, ok := session.(Cataloger); ok {
 		if t.manifest.Catalog, err = s.Catalog(ctx); err != nil {
 			return err
 		}
 	}
-	c := newCollector(t.repo, id, start, entries, d, todo)
+	w, err := t.plan(ctx, id, session, there)
+	if err != nil {
+		return err
+	}
+	c := w.collector
 	c.compression = t.options.Compression
 	c.pace = pace.New(t.options.Rate, t.repo.Now)
-	t.total = c.total
+	t.collector = c
 	committing := false // from then on the packs may be those of a backup, whatever the error
 	defer func() {
 		if err != nil && !committing {
 			c.discard(context.WithoutCancel(ctx), t.log)
 		}
 	}()
-	if err := t.read(ctx, session, c); err != nil {
+	if err := t.read(ctx, session, w.produce); err != nil {
 		return err
 	}
-	t.progress("stop", c.read.Load(), c.stored.Load())
+	if err := c.sort(); err != nil {
+		return err
+	}
+	t.progress("stop")
 	stop, err := session.Stop(ctx)
 	if err != nil {
 		return err
 	}
-	if err := t.fill(ctx, id, start, stop, dirs, c); err != nil {
+	if err := t.fill(stop, w.directories()); err != nil {
 		return err
 	}
-	t.progress("wal", c.read.Load(), c.stored.Load())
+	t.progress("wal")
 	if err := t.secureWAL(ctx, session); err != nil {
 		return err
 	}
-	t.progress("commit", c.read.Load(), c.stored.Load())
+	if err := t.judgePages(ctx, session); err != nil {
+		return err
+	}
+	if err := t.manifest.check(); err != nil {
+		return err
+	}
+	t.progress("commit")
 	if err := l.Confirm(ctx); err != nil {
 		return err
 	}
@@ -194,32 +197,6 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 	}
 	t.keepCopy(ctx, there)
 	return nil
-}
-
-// plan finds out what to build on and what remains to be done, and notes both in the manifest.
-func (t *taker) plan(ctx context.Context, s Session, entries []Entry, there []ID) (*difference, work, error) {
-	base, reason, err := t.chooseBase(ctx, s.Start(), there)
-	if err != nil {
-		return nil, work{}, err
-	}
-	m := &t.manifest
-	if base == nil {
-		if m.Type, m.Reason = Full, reason; reason != "" {
-			t.log.WarnContext(ctx, "the backup is a full one", "reason", reason)
-		}
-		return nil, all(entries), nil
-	}
-	m.Parent = base.ID
-	if m.Type = t.options.Type; m.Type == Auto {
-		m.Type = Incremental
-	}
-	var blocks *wal.Blocks
-	if blocks, m.Method, m.Reason, err = t.findChanged(ctx, s, base); err != nil {
-		return nil, work{}, err
-	}
-	t.log.InfoContext(ctx, "the backup builds on another", "parent", base.ID, "method", m.Method)
-	d, todo := subtract(base, entries, s.Start(), blocks, m.Method)
-	return d, todo, nil
 }
 
 // newID makes an ID that sorts after those there are, which it returns too.
@@ -245,53 +222,12 @@ func (t *taker) newID(ctx context.Context) (id ID, there []ID, err error) {
 	return newID(now, newest), there, nil
 }
 
-// listEntries returns the files in ascending order of their paths, and the directories.
-func listEntries(ctx context.Context, s Session) (files []Entry, dirs []string, err error) {
-	for e, err := range s.Files(ctx) {
-		if err != nil {
-			return nil, nil, err
-		}
-		if e.Dir {
-			dirs = append(dirs, e.Path)
-		} else {
-			files = append(files, e)
-		}
-	}
-	slices.Sort(dirs)
-	slices.SortFunc(files, func(a, b Entry) int { return cmp.Compare(a.Path, b.Path) })
-	if err := checkEntries(files, dirs); err != nil {
-		return nil, nil, fmt.Errorf("backup: %w", err)
-	}
-	return files, dirs, nil
-}
-
-// checkEntries finds what no manifest could say before hours are spent on reading.
-func checkEntries(files []Entry, dirs []string) error {
-	for i, f := range files {
-		if err := checkPath(f.Path); err != nil {
-			return err
-		}
-		if i > 0 && f.Path == files[i-1].Path {
-			return fmt.Errorf("file %q was listed twice", f.Path)
-		}
-	}
-	for i, d := range dirs {
-		if err := checkPath(d); err != nil {
-			return err
-		}
-		if i > 0 && d == dirs[i-1] {
-			return fmt.Errorf("directory %q was listed twice", d)
-		}
-	}
-	return nil
-}
-
-// read has the files read by workers, and shows progress meanwhile.
-func (t *taker) read(ctx context.Context, s Session, c *collector) error {
+// read has the work done by workers, and shows progress meanwhile.
+func (t *taker) read(ctx context.Context, s Session, produce producer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	result := make(chan error, 1)
-	go func() { result <- c.run(ctx, s, t.options.Jobs) }()
+	go func() { result <- t.collector.run(ctx, s, t.options.Jobs, produce) }()
 	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
 	for {
@@ -299,16 +235,20 @@ func (t *taker) read(ctx context.Context, s Session, c *collector) error {
 		case err := <-result:
 			return err
 		case <-tick.C:
-			t.progress("read", c.read.Load(), c.stored.Load())
+			t.progress("read")
 		}
 	}
 }
 
-func (t *taker) progress(phase string, read, stored int64) {
+func (t *taker) progress(phase string) {
 	if t.options.Progress == nil {
 		return
 	}
-	p := Progress{Phase: phase, ReadBytes: read, Total: max(read, t.total), Stored: stored, Files: t.files}
+	p := Progress{Phase: phase}
+	if c := t.collector; c != nil {
+		p.ReadBytes, p.Stored, p.Files = c.read.Load(), c.stored.Load(), c.count()
+		p.Total = max(p.ReadBytes, c.total)
+	}
 	if phase == "read" {
 		p.Rate, p.Remaining = t.speed.measure(t.repo.Now(), p.ReadBytes, p.Total)
 	}
@@ -316,7 +256,8 @@ func (t *taker) progress(phase string, read, stored int64) {
 }
 
 // fill puts together the manifest.
-func (t *taker) fill(ctx context.Context, id ID, start Start, stop Stop, dirs []string, c *collector) error {
+func (t *taker) fill(stop Stop, dirs []string) error {
+	start := t.collector.start
 	label, err := pgfile.ParseLabel(stop.Label)
 	if err != nil {
 		return fmt.Errorf("backup: %w", err)
@@ -329,7 +270,7 @@ func (t *taker) fill(ctx context.Context, id ID, start Start, stop Stop, dirs []
 	}
 	m := &t.manifest
 	m.Summary = Summary{
-		ID: id, Kind: "base", Type: m.Type, Parent: m.Parent, Method: m.Method, Reason: m.Reason,
+		ID: t.collector.id, Kind: "base", Type: m.Type, Parent: m.Parent, Method: m.Method, Reason: m.Reason,
 		SystemID: start.SystemID, PGVersion: start.PGVersion, Timeline: wal.Timeline(label.Timeline),
 		StartLSN: start.LSN, StopLSN: stop.LSN, StartedAt: start.Time.UTC(), StoppedAt: stop.Time.UTC(),
 		Labels:   maps.Clone(t.options.Labels),
@@ -340,12 +281,6 @@ func (t *taker) fill(ctx context.Context, id ID, start Start, stop Stop, dirs []
 	}
 	m.Label, m.TablespaceMap, m.Control = stop.Label, stop.TablespaceMap, stop.Control
 	m.Tablespaces, m.Directories = start.Tablespaces, dirs
-	c.fill(m, stop.LSN)
-	names := m.Catalog.Names()
-	for _, b := range m.BadPageList {
-		r, _ := names.Of(b.Path)
-		t.log.WarnContext(ctx, "a page does not match its checksum", "path", b.Path, "block", b.Block,
-			"relation", strings.TrimPrefix(r.Schema+"."+r.Name, "."), "database", m.Catalog.DatabaseName(r.Database))
-	}
-	return m.check()
+	t.collector.fill(m, stop.LSN)
+	return nil
 }

@@ -58,6 +58,14 @@ func (w *worker) task(ctx context.Context, t task) error {
 		}
 		w.logged = t.logged
 	}
+	if t.release != nil {
+		defer t.release()
+	}
+	for _, s := range t.sent {
+		if err := w.sent(ctx, s); err != nil {
+			return err
+		}
+	}
 	for _, f := range t.frames {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -136,12 +144,7 @@ func (w *worker) open(ctx context.Context, file int) error {
 
 // span reads a span of the open file and returns where it, or before that the file, ends.
 func (w *worker) span(ctx context.Context, s span) (end int64, err error) {
-	pageSize := blockSize
-	rel, isRel := pgfile.ParseRelation(w.path)
-	if isRel {
-		pageSize = int(w.c.start.PageSize)
-	}
-	verify := isRel && w.c.start.Checksums
+	p := w.pagesOf(w.path)
 	if f, ok := w.content.(interface{ Expect(off, n int64) }); ok {
 		f.Expect(s.off, s.n)
 	}
@@ -149,13 +152,11 @@ func (w *worker) span(ctx context.Context, s span) (end int64, err error) {
 		if off == last {
 			return off, nil
 		}
-		if cap(w.frame)-len(w.frame) < pageSize || len(w.pieces) >= maxFramePieces {
-			if err := w.flush(); err != nil {
-				return off, err
-			}
+		room, err := w.room(p)
+		if err != nil {
+			return off, err
 		}
-		// Whole pages, so that none is cut by the end of a frame.
-		room := min(cap(w.frame)-len(w.frame), w.c.pace.Piece()) / pageSize * pageSize
+		room = min(room, w.c.pace.Piece()) // which is whole pages of any size
 		buf := w.frame[len(w.frame) : len(w.frame)+int(min(int64(room), last-off))]
 		if err := w.c.pace.Wait(ctx, len(buf)); err != nil {
 			return off, err
@@ -165,21 +166,76 @@ func (w *worker) span(ctx context.Context, s span) (end int64, err error) {
 			return off, err
 		}
 		w.c.read.Add(int64(n))
-		buf = buf[:n]
-		for at := 0; at < n; at += pageSize {
-			page := buf[at:min(at+pageSize, n)]
-			if verify {
-				if err := w.verify(ctx, rel, page, off+int64(at)); err != nil {
-					return off, err
-				}
-			}
-			w.add(s.file, off+int64(at), page)
+		if err := w.take(ctx, p, s.file, off, buf[:n]); err != nil {
+			return off, err
 		}
 		off += int64(n)
 		if errors.Is(err, io.EOF) {
 			return off, nil
 		}
 	}
+}
+
+// sent stores what was sent of a file.
+func (w *worker) sent(ctx context.Context, s sentSpan) error {
+	p := w.pagesOf(s.path)
+	p.again = nil // it is sent once
+	for len(s.data) > 0 {
+		room, err := w.room(p)
+		if err != nil {
+			return err
+		}
+		n := min(room, len(s.data))
+		buf := w.frame[len(w.frame) : len(w.frame)+n]
+		copy(buf, s.data)
+		if err := w.take(ctx, p, s.file, s.off, buf); err != nil {
+			return err
+		}
+		s.off, s.data = s.off+int64(n), s.data[n:]
+	}
+	return nil
+}
+
+// pages is what there is to know of the pages of a file.
+type pages struct {
+	path   string
+	rel    pgfile.Relation
+	size   int  // in bytes; of a file that is no relation's, the unit in which zeros are left out
+	verify bool // they have checksums
+
+	again io.ReaderAt // to read one once more; nil when that cannot be
+}
+
+// pagesOf returns that of a file which is open, or was sent.
+func (w *worker) pagesOf(path string) pages {
+	rel, ok := pgfile.ParseRelation(path)
+	if !ok {
+		return pages{path: path, size: blockSize}
+	}
+	return pages{path: path, rel: rel, size: int(w.c.start.PageSize), verify: w.c.start.Checksums, again: w.content}
+}
+
+// room makes room in the frame, and returns how many bytes it is: whole pages, so that none is cut by the end of a frame.
+func (w *worker) room(p pages) (int, error) {
+	if cap(w.frame)-len(w.frame) < p.size || len(w.pieces) >= maxFramePieces {
+		if err := w.flush(); err != nil {
+			return 0, err
+		}
+	}
+	return (cap(w.frame) - len(w.frame)) / p.size * p.size, nil
+}
+
+// take takes pages that were read at or after the frame's end into the frame.
+func (w *worker) take(ctx context.Context, p pages, file int, off int64, got []byte) error {
+	for len(got) > 0 {
+		page := got[:min(p.size, len(got))]
+		if err := w.verify(ctx, p, page, off); err != nil {
+			return err
+		}
+		w.add(file, off, page)
+		off, got = off+int64(len(page)), got[len(page):]
+	}
+	return nil
 }
 
 // add takes a page that has been read at or after the frame's end into the frame, unless it is zero.
@@ -199,16 +255,16 @@ func (w *worker) add(file int, off int64, page []byte) {
 
 // verify checks a page's checksum. A page may have been torn by a write in progress, so one that fails is read again,
 // into the same memory.
-func (w *worker) verify(ctx context.Context, rel pgfile.Relation, page []byte, off int64) error {
-	if len(page) != int(w.c.start.PageSize) {
+func (w *worker) verify(ctx context.Context, p pages, page []byte, off int64) error {
+	if !p.verify || len(page) != p.size {
 		return nil
 	}
-	block := rel.Segment*w.c.start.RelSegPages + uint32(off/int64(len(page)))
+	block := p.rel.Segment*w.c.start.RelSegPages + uint32(off/int64(len(page)))
 	for try := 0; ; try++ {
 		if pgfile.PageOK(page, block) {
 			return nil
 		}
-		if try == rereads || w.bad >= manyBadPages {
+		if try == rereads || w.bad >= manyBadPages || p.again == nil {
 			break
 		}
 		select {
@@ -216,7 +272,7 @@ func (w *worker) verify(ctx context.Context, rel pgfile.Relation, page []byte, o
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		n, err := w.content.ReadAt(page, off)
+		n, err := p.again.ReadAt(page, off)
 		if n < len(page) {
 			clear(page[n:])
 			if errors.Is(err, io.EOF) {
@@ -227,7 +283,7 @@ func (w *worker) verify(ctx context.Context, rel pgfile.Relation, page []byte, o
 	}
 	w.bad++
 	w.c.suspect(suspect{
-		BadPage: BadPage{Path: w.path, Block: block},
+		BadPage: BadPage{Path: p.path, Block: block},
 		lsn:     wal.LSN(pgfile.PageLSN(page)),
 	})
 	return nil

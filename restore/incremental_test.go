@@ -13,35 +13,57 @@ import (
 	"github.com/pgcairn/pgcairn/wal"
 )
 
-// TestIncrementals takes a full backup and, by every method, incrementals and differentials of a cluster that is changed
+// way is a source, and how it finds out what has changed.
+type way struct {
+	source backup.Source
+	method backup.Method
+}
+
+// waysOf are all ways to back up a cluster.
+func waysOf(t *testing.T, c *pgtest.Cluster, major int) []way {
+	t.Helper()
+	sql, err := backup.SQL(c.DSN("postgres"), nil)
+	require.NoError(t, err)
+	sent, err := backup.Replication(c.DSN("postgres"), nil)
+	require.NoError(t, err)
+	ways := []way{{sql, backup.ByIndex}}
+	for _, s := range []backup.Source{source(t, c), sent} {
+		ways = append(ways, way{s, backup.ByIndex}, way{s, backup.ByLSN}, way{s, backup.ByCompare})
+		if major >= 17 {
+			ways = append(ways, way{s, backup.BySummary})
+		}
+	}
+	return ways
+}
+
+// TestIncrementals takes a full backup and, in every way, incrementals and differentials of a cluster that is changed
 // in all kinds of ways between and during them. Each restores alone to what was there.
 func TestIncrementals(t *testing.T) {
 	t.Parallel()
 	pgtest.Each(t, func(t *testing.T, major int) {
 		conf := archiving()
-		methods := []backup.Method{backup.ByIndex, backup.ByLSN, backup.ByCompare}
 		if major >= 17 {
 			conf["summarize_wal"] = "on"
-			methods = append(methods, backup.BySummary)
 		}
 		c := pgtest.New(t, &pgtest.Options{Major: major, Conf: conf, NoChecksums: major%2 == 0})
 		r := newRepo(t, true)
-		take := func(kind backup.Type, method backup.Method) *backup.Manifest {
-			m, err := backup.Take(t.Context(), r, source(t, c), &backup.Options{Type: kind, Method: method})
+		ways := waysOf(t, c, major)
+		take := func(kind backup.Type, w way) *backup.Manifest {
+			m, err := backup.Take(t.Context(), r, w.source, &backup.Options{Type: kind, Method: w.method})
 			require.NoError(t, err)
 			require.Zero(t, m.BadPages)
 			return m
 		}
 		prepareChanges(t, c)
-		full := take(backup.Full, "")
+		full := take(backup.Full, way{source: ways[major%len(ways)].source})
 		last := full
 		for round, kind := range []backup.Type{backup.Incremental, backup.Differential, backup.Incremental} {
 			load := pgtest.StartLoad(t, c, nil)
 			change(t, c, round)
-			for i, method := range methods {
-				last = take(kind, method)
-				require.Equal(t, method, last.Method)
-				if round == 0 && method == backup.ByIndex { // others also see hint bits that were set
+			for i, w := range ways {
+				last = take(kind, w)
+				require.Equal(t, w.method, last.Method)
+				if round == 0 && w.method == backup.ByIndex { // others also see hint bits that were set
 					require.Less(t, last.StoredBytes, full.StoredBytes/2)
 				}
 				if i%3 == round {
@@ -51,7 +73,7 @@ func TestIncrementals(t *testing.T) {
 			load.Stop(t)
 			// With nothing going on, what is restored is what was there.
 			want := pgtest.Checksums(t, c)
-			m := take(kind, "")
+			m := take(kind, way{source: source(t, c)})
 			require.Equal(t, backup.ByIndex, m.Method, m.Reason)
 			b := recovered(t, r, restore.Immediate(), &restore.PlanOptions{Backup: m.ID}, nil, nil)
 			require.Equal(t, want, pgtest.Checksums(t, b))

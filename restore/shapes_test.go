@@ -28,7 +28,25 @@ func (m meanwhile) Begin(ctx context.Context, o backup.BeginOptions) (backup.Ses
 	if err != nil {
 		return nil, err
 	}
+	if sent, ok := s.(backup.Streamer); ok {
+		return meanwhileSent{s, sent, m}, nil
+	}
 	return meanwhileSession{s, m}, nil
+}
+
+// meanwhileSent is one whose server sends its files.
+type meanwhileSent struct {
+	backup.Session
+	backup.Streamer
+	m meanwhile
+}
+
+func (s meanwhileSent) Send(ctx context.Context, base *backup.Manifest) (backup.Sending, error) {
+	sending, err := s.Streamer.Send(ctx, base)
+	if s.m.reading != nil {
+		s.m.reading()
+	}
+	return sending, err
 }
 
 type meanwhileSession struct {
@@ -41,7 +59,7 @@ func (s meanwhileSession) Files(ctx context.Context) iter.Seq2[backup.Entry, err
 		if s.m.listing != nil {
 			s.m.listing()
 		}
-		for e, err := range s.Session.Files(ctx) {
+		for e, err := range s.Session.(backup.Lister).Files(ctx) {
 			if !yield(e, err) {
 				return
 			}

@@ -34,15 +34,20 @@ func TestTorture(t *testing.T) {
 			conf["max_prepared_transactions"] = "10"
 			conf["wal_log_hints"] = []string{"on", "off"}[major%2]
 			conf["autovacuum"] = "off"
+			if major == 17 {
+				conf["summarize_wal"] = "on"
+			}
 			c := pgtest.New(t, &pgtest.Options{Major: major, Conf: conf, NoChecksums: major%3 == 0})
 			r := newRepo(t, major%2 == 0)
 			tr := &torturer{t: t, c: c, random: random}
 			tr.prepare()
+			ways := waysOf(t, c, major)
 			take := func(kind backup.Type) *backup.Manifest {
-				m, err := backup.Take(t.Context(), r, source(t, c), &backup.Options{Type: kind})
+				way := ways[random.IntN(len(ways))]
+				m, err := backup.Take(t.Context(), r, way.source, &backup.Options{Type: kind})
 				require.NoError(t, err)
 				if kind != backup.Full {
-					require.Equal(t, backup.ByIndex, m.Method, m.Reason)
+					require.Contains(t, []backup.Method{backup.ByIndex, backup.BySummary}, m.Method, m.Reason)
 				}
 				return m
 			}

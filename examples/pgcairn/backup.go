@@ -15,7 +15,7 @@ type backupCommand struct {
 	server
 
 	Type        string            `enum:"full,diff,incr,auto" default:"full" help:"How much to store: all, what has changed since the last full backup, or since the last of any type; auto is incr where that is possible: ${enum}."`
-	Source      string            `enum:"dir,sql,replication," default:"" help:"How to read: dir, sql, replication. Default: dir with --pgdata, else sql. Replication is not there yet."`
+	Source      string            `enum:"dir,sql,replication," default:"" help:"How to read: dir, sql, replication. Default: dir with --pgdata, else sql."`
 	PGData      string            `name:"pgdata" placeholder:"DIR" help:"Data directory of the server, on this host."`
 	Jobs        int               `help:"How many files to read beside each other. Default: the number of processors."`
 	Labels      map[string]string `name:"label" mapsep:"none" placeholder:"K=V" help:"Label to keep with the backup; repeatable."`
@@ -68,9 +68,12 @@ func (c *backupCommand) Run(ctx context.Context, a *app) error {
 
 // source is what is backed up.
 func (c *backupCommand) source(a *app) (backup.Source, error) {
-	if c.Source == "sql" {
+	switch c.Source {
+	case "sql":
 		// A job reads by a connection of its own.
 		return backup.SQL(c.DSN, &backup.SQLOptions{Connections: c.Jobs, Logger: a.logger()})
+	case "replication":
+		return backup.Replication(c.DSN, &backup.ReplicationOptions{Logger: a.logger()})
 	}
 	return backup.Directory(c.PGData, c.DSN, &backup.DirectoryOptions{Logger: a.logger()})
 }
@@ -82,9 +85,6 @@ func (c *backupCommand) check() error {
 		if c.PGData != "" {
 			c.Source = "dir"
 		}
-	}
-	if c.Source == "replication" {
-		return usage("--source replication is not there yet: use --source sql, or dir on the server's host")
 	}
 	if c.Source == "dir" && c.PGData == "" {
 		return usage("--source dir needs --pgdata, the server's data directory")

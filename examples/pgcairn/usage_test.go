@@ -34,7 +34,6 @@ func TestWrongUsage(t *testing.T) {
 		{"bad choice in the environment", []string{"list"}, "PGCAIRN_LOG_LEVEL=loud", "loud"},
 		{"not an ID", []string{"show", "yesterday"}, "", `"yesterday" is not the ID of a backup`},
 		{"source dir without pgdata", []string{"backup", "--source", "dir"}, "", "--pgdata"},
-		{"source replication", append(pgdata, "--source", "replication"), "", "not there yet"},
 		{"type unknown", append(pgdata, "--type", "huge"), "", "--type"},
 		{"unknown compression", append(pgdata, "--compression", "lz4"), "", "--compression"},
 		{"negative rate", append(pgdata, "--rate=-1"), "", "--rate"},

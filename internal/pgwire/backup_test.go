@@ -243,9 +243,9 @@ func TestBackupCommand(t *testing.T) {
 	}{
 		{BackupOptions{}, 14, "BASE_BACKUP NOWAIT NOVERIFY_CHECKSUMS"},
 		{BackupOptions{}, 15, "BASE_BACKUP (PROGRESS false, TABLESPACE_MAP false, WAIT false, VERIFY_CHECKSUMS false)"},
-		{all, 13, "BASE_BACKUP LABEL 'it''s a label' PROGRESS FAST TABLESPACE_MAP MAX_RATE 1024 MANIFEST 'yes' MANIFEST_CHECKSUMS 'NONE'"},
+		{all, 13, "BASE_BACKUP LABEL 'it''s a label' PROGRESS FAST TABLESPACE_MAP MAX_RATE 1024 MANIFEST 'yes' MANIFEST_CHECKSUMS 'CRC32C'"},
 		{all, 16, "BASE_BACKUP (LABEL 'it''s a label', PROGRESS true, CHECKPOINT 'fast', TABLESPACE_MAP true, WAIT true, " +
-			"VERIFY_CHECKSUMS true, MAX_RATE 1024, MANIFEST 'yes', MANIFEST_CHECKSUMS 'NONE')"},
+			"VERIFY_CHECKSUMS true, MAX_RATE 1024, MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C')"},
 		{BackupOptions{Incremental: true}, 17, "BASE_BACKUP (PROGRESS false, TABLESPACE_MAP false, WAIT false, VERIFY_CHECKSUMS false, INCREMENTAL true)"},
 	} {
 		got, err := c.o.command(c.major)

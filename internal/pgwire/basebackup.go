@@ -40,7 +40,7 @@ type BackupOptions struct {
 	// PostgreSQL 15 it does not, once it has sent one without on the same connection.
 	VerifyChecksums bool
 
-	// Manifest asks for a backup_manifest, without checksums of the files.
+	// Manifest asks for a backup_manifest, with a CRC-32C of each file.
 	Manifest bool
 
 	// Incremental asks for what has changed since the backup whose manifest was uploaded with [UploadManifest] on the same
@@ -107,7 +107,7 @@ func (o *BackupOptions) command(major int) (string, error) {
 		list = append(list, fmt.Sprintf("MAX_RATE %d", o.MaxRate))
 	}
 	if o.Manifest {
-		list = append(list, "MANIFEST 'yes'", "MANIFEST_CHECKSUMS 'NONE'")
+		list = append(list, "MANIFEST 'yes'", "MANIFEST_CHECKSUMS 'CRC32C'")
 	}
 	if o.Incremental {
 		list = append(list, "INCREMENTAL true")

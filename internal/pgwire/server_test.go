@@ -2,8 +2,11 @@ package pgwire_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -115,14 +118,44 @@ func TestServers(t *testing.T) {
 		require.NoError(t, err)
 		var wal bytes.Buffer
 		conn = connect()
-		require.NoError(t, pgwire.CopyWAL(ctx, conn, 1, from, from+1<<20, &wal))
+		require.NoError(t, copyWAL(ctx, conn, 1, from, from+1<<20, &wal))
 		require.True(t, bytes.Equal(want, wal.Bytes()))
 		wal.Reset()
-		require.NoError(t, pgwire.CopyWAL(ctx, conn, 1, from+1000, from+1003, &wal))
+		require.NoError(t, copyWAL(ctx, conn, 1, from+1000, from+1003, &wal))
 		require.Equal(t, want[1000:1003], wal.Bytes())
 		require.NoError(t, os.Rename(filepath.Join(c.Data, "pg_wal", name), filepath.Join(c.Data, "pg_wal", "away")))
-		require.ErrorIs(t, pgwire.CopyWAL(ctx, conn, 1, from, from+1<<20, &wal), pgwire.ErrRemoved)
+		require.ErrorIs(t, copyWAL(ctx, conn, 1, from, from+1<<20, &wal), pgwire.ErrRemoved)
 		require.NoError(t, os.Rename(filepath.Join(c.Data, "pg_wal", "away"), filepath.Join(c.Data, "pg_wal", name)))
-		require.NoError(t, pgwire.CopyWAL(ctx, conn, 1, from, from+1, &wal))
+		require.NoError(t, copyWAL(ctx, conn, 1, from, from+1, &wal))
+		// Closed before its end, the connection can be used on as well.
+		r, err := pgwire.ReadWAL(ctx, conn, 1, from, from+1<<30)
+		require.NoError(t, err)
+		_, err = r.Read(ctx, make([]byte, 10))
+		require.NoError(t, err)
+		require.Equal(t, from+10, r.Position())
+		require.NoError(t, r.Close(ctx))
+		_, err = r.Read(ctx, make([]byte, 10))
+		require.ErrorIs(t, err, fs.ErrClosed)
+		require.NoError(t, copyWAL(ctx, conn, 1, from, from+1, &wal))
 	})
+}
+
+// copyWAL copies WAL, and leaves the connection usable.
+func copyWAL(ctx context.Context, c *pgconn.PgConn, timeline uint32, from, to uint64, w io.Writer) error {
+	r, err := pgwire.ReadWAL(ctx, c, timeline, from, to)
+	if err != nil {
+		return err
+	}
+	for b := make([]byte, 5000); ; {
+		n, err := r.Read(ctx, b)
+		if _, werr := w.Write(b[:n]); werr != nil {
+			return werr
+		}
+		if errors.Is(err, io.EOF) {
+			return r.Close(ctx)
+		}
+		if err != nil {
+			return errors.Join(err, r.Close(ctx))
+		}
+	}
 }

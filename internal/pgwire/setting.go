@@ -23,7 +23,7 @@ type Settings struct {
 func ReadSettings(ctx context.Context, c *pgconn.PgConn) (s Settings, err error) {
 	var text [5]string
 	for i, name := range []string{"server_version_num", "block_size", "segment_size", "wal_segment_size", "data_checksums"} {
-		if text[i], err = show(ctx, c, name); err != nil {
+		if text[i], err = Show(ctx, c, name); err != nil {
 			return Settings{}, err
 		}
 	}
@@ -54,14 +54,15 @@ func parseSettings(version, page, segment, walSegment, checksums string) (s Sett
 
 // SegmentSize asks for the size of segments in bytes.
 func SegmentSize(ctx context.Context, c *pgconn.PgConn) (uint32, error) {
-	text, err := show(ctx, c, "wal_segment_size")
+	text, err := Show(ctx, c, "wal_segment_size")
 	if err != nil {
 		return 0, err
 	}
 	return parseSize(text)
 }
 
-func show(ctx context.Context, c *pgconn.PgConn, name string) (string, error) {
+// Show asks for a setting.
+func Show(ctx context.Context, c *pgconn.PgConn, name string) (string, error) {
 	row, err := oneRow(ctx, c, "SHOW "+name, 1)
 	if err != nil {
 		return "", err
