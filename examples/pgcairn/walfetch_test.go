@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -101,6 +102,10 @@ func TestFetchExitCodes(t *testing.T) {
 
 // TestFetchInterrupted ends a fetch while it waits for a service that does not answer.
 func TestFetchInterrupted(t *testing.T) {
+	// What ignores this signal, as nohup does, has those that it starts ignore it too.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	h := newHost(t)
 	asked, end := make(chan string), make(chan struct{})
 	service := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
