@@ -16,14 +16,7 @@ import (
 // one is not bad, however it was read.
 func TestBadPages(t *testing.T) {
 	t.Parallel()
-	for name, of := range map[string]func(*testing.T, *pgtest.Cluster) backup.Source{
-		"directory": source,
-		"replication": func(t *testing.T, c *pgtest.Cluster) backup.Source {
-			sent, err := backup.Replication(c.DSN("postgres"), nil)
-			require.NoError(t, err)
-			return sent
-		},
-	} {
+	for name, of := range map[string]sourceOf{"directory": source, "replication": replicationSource} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			conf := archiving()

@@ -23,13 +23,20 @@ func replicatorOf(t *testing.T, c *pgtest.Cluster) string {
 	return strings.Replace(c.DSN("postgres"), "user=postgres", "user=replicator", 1)
 }
 
+// replicationSource is a cluster that sends its files, to a role that may replicate and do nothing else.
+func replicationSource(t *testing.T, c *pgtest.Cluster) backup.Source {
+	t.Helper()
+	s, err := backup.Replication(replicatorOf(t, c), nil)
+	require.NoError(t, err)
+	return s
+}
+
 // TestServerVerifies has the server's own tool compare what is restored with what the server has sent.
 func TestServerVerifies(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, &pgtest.Options{Major: pgtest.DistroMajor(t), Conf: archiving()})
 	c.Exec(t, `create table plain as select i, md5(i::text) from generate_series(1, 50000) i`)
-	sent, err := backup.Replication(replicatorOf(t, c), nil)
-	require.NoError(t, err)
+	sent := replicationSource(t, c)
 	r := newRepo(t, true)
 	m, err := backup.Take(t.Context(), r, sent, nil)
 	require.NoError(t, err)
@@ -65,8 +72,7 @@ func TestSentByRoleAlone(t *testing.T) {
 		space := pgtest.Dir(t)
 		c.Exec(t, `create tablespace aside location '`+space+`'`,
 			`create table far tablespace aside as select i, md5(i::text) as pad from generate_series(1, 30000) i`)
-		sent, err := backup.Replication(replicatorOf(t, c), nil)
-		require.NoError(t, err)
+		sent := replicationSource(t, c)
 		r := newRepo(t, true)
 		var last *backup.Manifest
 		for i, kind := range []backup.Type{backup.Auto, backup.Auto, backup.Auto, backup.Differential} {
@@ -103,8 +109,7 @@ func TestSendingEnds(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, &pgtest.Options{Conf: archiving()})
 	c.Exec(t, `create table plain as select i, md5(i::text) from generate_series(1, 100000) i`)
-	sent, err := backup.Replication(replicatorOf(t, c), nil)
-	require.NoError(t, err)
+	sent := replicationSource(t, c)
 	r := newRepo(t, true)
 	for name, end := range map[string]func(cancel func()){
 		"cancelled": func(cancel func()) { cancel() },

@@ -43,8 +43,10 @@ type meanwhileSent struct {
 
 func (s meanwhileSent) Send(ctx context.Context, base *backup.Manifest) (backup.Sending, error) {
 	sending, err := s.Streamer.Send(ctx, base)
-	if s.m.reading != nil {
-		s.m.reading()
+	for _, f := range []func(){s.m.listing, s.m.reading} { // the server does both as it goes
+		if f != nil {
+			f()
+		}
 	}
 	return sending, err
 }
@@ -130,6 +132,7 @@ func testShapes(t *testing.T, source sourceOf) {
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(c.Data, name)), 0o700))
 		require.NoError(t, os.WriteFile(filepath.Join(c.Data, name), []byte(text), 0o600))
 	}
+	pgtest.Own(t, c.Data) // what the server sends it has to read
 	// A link where the server would have a directory, as some distributions made it.
 	require.NoError(t, os.RemoveAll(filepath.Join(c.Data, "pg_stat_tmp")))
 	require.NoError(t, os.Symlink(ownDir(t, base, "stat"), filepath.Join(c.Data, "pg_stat_tmp")))

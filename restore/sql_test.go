@@ -34,7 +34,7 @@ type sourceOf func(t *testing.T, c *pgtest.Cluster) backup.Source
 // bySource repeats a test with each source.
 func bySource(t *testing.T, f func(t *testing.T, source sourceOf)) {
 	t.Helper()
-	for name, source := range map[string]sourceOf{"directory": source, "sql": sqlSource} {
+	for name, source := range map[string]sourceOf{"directory": source, "sql": sqlSource, "replication": replicationSource} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f(t, source)
