@@ -28,6 +28,9 @@ type Options struct {
 	// Tablespaces are those outside the data directory.
 	Tablespaces []backup.Tablespace
 
+	// Catalog is what the server tells of names, whenever a backup asks. Nil is that it tells none.
+	Catalog *backup.Catalog
+
 	// Now is the server's clock. By default it begins at 2026-01-01 00:00:00 UTC and goes on by a second each time it is
 	// asked.
 	Now func() time.Time
@@ -47,13 +50,14 @@ type Call struct {
 // Operation is a kind of [Call].
 type Operation string
 
-// The kinds of calls, named as the methods of backup.Source, backup.Session and backup.Content.
+// The kinds of calls, named as the methods of backup.Source, backup.Session, backup.Cataloger and backup.Content.
 const (
-	OpBegin Operation = "begin"
-	OpFiles Operation = "files"
-	OpOpen  Operation = "open"
-	OpRead  Operation = "read"
-	OpStop  Operation = "stop"
+	OpBegin   Operation = "begin"
+	OpFiles   Operation = "files"
+	OpCatalog Operation = "catalog"
+	OpOpen    Operation = "open"
+	OpRead    Operation = "read"
+	OpStop    Operation = "stop"
 )
 
 // Cluster is a cluster without a server. It is a backup.Source, and safe for concurrent use.

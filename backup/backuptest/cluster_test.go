@@ -109,7 +109,9 @@ func TestWALOfACluster(t *testing.T) {
 func TestHookFails(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
-	for _, op := range []backuptest.Operation{backuptest.OpBegin, backuptest.OpFiles, backuptest.OpOpen, backuptest.OpRead, backuptest.OpStop} {
+	for _, op := range []backuptest.Operation{
+		backuptest.OpBegin, backuptest.OpFiles, backuptest.OpCatalog, backuptest.OpOpen, backuptest.OpRead, backuptest.OpStop,
+	} {
 		c := backuptest.New(&backuptest.Options{Hook: func(call backuptest.Call) error {
 			require.Equal(t, call.Op == backuptest.OpOpen || call.Op == backuptest.OpRead, call.Path != "")
 			if call.Op == op {
@@ -121,6 +123,29 @@ func TestHookFails(t *testing.T) {
 		require.ErrorIs(t, err, broken)
 		require.Zero(t, c.Running())
 	}
+}
+
+// A backup keeps what the cluster told it, whatever becomes of it later.
+func TestCatalogOfACluster(t *testing.T) {
+	t.Parallel()
+	c := backuptest.New(nil)
+	m, err := backup.Take(t.Context(), newRepo(t, c), c, nil)
+	require.NoError(t, err)
+	require.Nil(t, m.Catalog)
+
+	names := &backup.Catalog{Version: "PostgreSQL 18", Settings: map[string]string{"wal_level": "replica"}, Databases: []backup.Database{{OID: 5, Name: "postgres"}}}
+	c = backuptest.New(&backuptest.Options{Catalog: names})
+	r := newRepo(t, c)
+	m, err = backup.Take(t.Context(), r, c, nil)
+	require.NoError(t, err)
+	names.Databases[0].Name = "renamed"
+	require.Equal(t, "postgres", m.Catalog.DatabaseName(5))
+	m, err = backup.Take(t.Context(), r, c, nil)
+	require.NoError(t, err)
+	require.Equal(t, "renamed", m.Catalog.DatabaseName(5))
+	m, err = backup.Load(t.Context(), r, m.ID)
+	require.NoError(t, err)
+	require.Equal(t, names, m.Catalog)
 }
 
 func TestCompareFindsEveryDifference(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -128,6 +129,21 @@ func (s *session) Open(ctx context.Context, p string) (backup.Content, error) {
 		return nil, &fs.PathError{Op: "open", Path: p, Err: fs.ErrNotExist}
 	}
 	return &content{s: s, path: p, file: f}, nil
+}
+
+// Catalog implements backup.Cataloger.
+func (s *session) Catalog(ctx context.Context) (*backup.Catalog, error) {
+	if err := s.ask(ctx, Call{Op: OpCatalog}); err != nil {
+		return nil, err
+	}
+	c := s.c.options.Catalog
+	if c == nil {
+		return nil, nil //nolint:nilnil // no names are no error
+	}
+	// A manifest keeps it.
+	return &backup.Catalog{
+		Version: c.Version, Settings: maps.Clone(c.Settings), Databases: slices.Clone(c.Databases), Relations: slices.Clone(c.Relations),
+	}, nil
 }
 
 // content is an open file.
