@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -22,10 +23,28 @@ func realManifest(t testing.TB) ([]byte, ID) {
 	t.Helper()
 	text, err := os.ReadFile("testdata/golden/plain.manifest.jsonl")
 	require.NoError(t, err)
-	_, rest, ok := strings.Cut(string(text), `"id":"`)
-	require.True(t, ok)
-	id, _, _ := strings.Cut(rest, `"`)
-	return text, ID(id)
+	return text, idOf(text)
+}
+
+// layout2 returns the texts of manifests that need that layout.
+func layout2(t testing.TB) (all [][]byte) {
+	t.Helper()
+	paths, err := filepath.Glob("testdata/golden-layout2/*.jsonl")
+	require.NoError(t, err)
+	require.Len(t, paths, 6)
+	for _, p := range paths {
+		text, err := os.ReadFile(p)
+		require.NoError(t, err)
+		all = append(all, text)
+	}
+	return all
+}
+
+// idOf is the ID that a manifest's text gives.
+func idOf(text []byte) ID {
+	_, rest, _ := bytes.Cut(text, []byte(`"id":"`))
+	id, _, _ := bytes.Cut(rest, []byte(`"`))
+	return ID(id)
 }
 
 func TestManifestSurvivesItsText(t *testing.T) {
@@ -322,13 +341,16 @@ func TestLongestPackLine(t *testing.T) {
 }
 
 func FuzzDecodeManifest(f *testing.F) {
-	text, id := realManifest(f)
-	f.Add(text)
-	head, rest, _ := strings.Cut(string(text), "\n")
-	for line := range strings.Lines(rest) {
-		f.Add([]byte(head + "\n" + line))
+	text, _ := realManifest(f)
+	for _, text := range append(layout2(f), text) {
+		f.Add(text)
+		head, rest, _ := strings.Cut(string(text), "\n")
+		for line := range strings.Lines(rest) {
+			f.Add([]byte(head + "\n" + line))
+		}
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
+		id := idOf(text)
 		m, err := decodeManifest(bytes.NewReader(text), id)
 		if err != nil {
 			require.Nil(t, m)

@@ -22,6 +22,7 @@ import (
 //
 //	```bytes FILE           a picture of all bytes of a file: offset, bytes, maybe what they are
 //	```text FILE            its text
+//	```lines FILE           its text, with ... for what is left out of it
 //	```... FILE header      of the header of an age file
 //	```... FILE stanza TYPE of the body of a stanza in it
 //	```decrypted FILE       the file that has the same bytes as this one decrypted
@@ -145,6 +146,8 @@ func TestFormatShowsTheGoldenFiles(t *testing.T) {
 			require.Equal(t, want, b.picture(t), "FORMAT.md:%d", b.line)
 		case "text":
 			require.Equal(t, strings.TrimSuffix(string(want), "\n")+"\n", b.content, "FORMAT.md:%d", b.line)
+		case "lines":
+			require.Regexp(t, abridged(b.content), string(want), "FORMAT.md:%d", b.line)
 		case "decrypted":
 			same := block{line: b.line, file: strings.TrimSpace(b.content)}
 			key, ok := strings.CutPrefix(b.file, "repo/"+goldenDir+"/encrypted/")
@@ -160,6 +163,15 @@ func TestFormatShowsTheGoldenFiles(t *testing.T) {
 			assert.True(t, shown["repo/"+goldenDir+"/"+goldenName(encrypted)+"/"+key], "FORMAT.md does not show %s", key)
 		}
 	}
+}
+
+// abridged matches a text of which parts are left out.
+func abridged(text string) *regexp.Regexp {
+	parts := strings.Split(text, "...")
+	for i := range parts {
+		parts[i] = regexp.QuoteMeta(parts[i])
+	}
+	return regexp.MustCompile(`\A` + strings.Join(parts, `(?s:.*)`) + `\z`)
 }
 
 // The rule of records, done by hand.
