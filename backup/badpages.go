@@ -11,6 +11,9 @@ import (
 	"github.com/pgcairn/pgcairn/wal"
 )
 
+// maxPagesTold is how many bad pages the log names. The manifest has all.
+const maxPagesTold = 100
+
 // judgePages drops pages from the list of bad ones that recovery makes anew. What is changed during a backup may have
 // been read while it was written, and the WAL has an image of it, since a backup turns full_page_writes on. What is left
 // is told.
@@ -27,11 +30,15 @@ func (t *taker) judgePages(ctx context.Context, s Session) error {
 		m.BadPageList = slices.DeleteFunc(m.BadPageList, func(b BadPage) bool { return anew[b] })
 		m.BadPages = len(m.BadPageList)
 	}
-	names := m.Catalog.Names()
-	for _, b := range m.BadPageList {
-		r, _ := names.Of(b.Path)
-		t.log.WarnContext(ctx, "a page does not match its checksum", "path", b.Path, "block", b.Block,
-			"relation", strings.TrimPrefix(r.Schema+"."+r.Name, "."), "database", m.Catalog.DatabaseName(r.Database))
+	told := 0
+	for p := range m.Damage() {
+		if told == maxPagesTold {
+			t.log.WarnContext(ctx, "more pages do not match their checksums", "pages", m.BadPages-told)
+			break
+		}
+		told++
+		t.log.WarnContext(ctx, "a page does not match its checksum", "path", p.Path, "block", p.Block,
+			"relation", strings.TrimPrefix(p.Schema+"."+p.Relation, "."), "database", p.Database)
 	}
 	return nil
 }

@@ -60,6 +60,15 @@ func (c *Catalog) DatabaseName(oid uint32) string {
 	return c.Databases[i].Name
 }
 
+// relation finds a relation by its OID.
+func (c *Catalog) relation(database, oid uint32) (Relation, bool) {
+	i, found := slices.BinarySearchFunc(c.Relations, Relation{Database: database, OID: oid}, compareRelations)
+	if !found {
+		return Relation{}, false
+	}
+	return c.Relations[i], true
+}
+
 // Names finds relations by what the WAL calls them.
 type Names map[wal.Relation]Relation
 

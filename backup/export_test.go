@@ -35,3 +35,6 @@ func ListBounded(s Source, directories, entries int) Source {
 
 // Outage makes the error of a source by SQL that could not read.
 func Outage(err error) error { return &outage{err: err} }
+
+// CompareBadPages orders bad pages as a manifest does.
+func CompareBadPages(a, b BadPage) int { return compareBadPages(a, b) }

@@ -1,9 +1,11 @@
 package backup_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"path"
 	"slices"
@@ -300,7 +302,7 @@ func TestPagesWithoutChecksums(t *testing.T) {
 	}
 }
 
-// Where very many pages are bad, reading each again would take forever.
+// Where very many pages are bad, reading each again would take forever, and the log tells of the first.
 func TestVeryManyBadPages(t *testing.T) {
 	t.Parallel()
 	const n = 2500
@@ -314,9 +316,12 @@ func TestVeryManyBadPages(t *testing.T) {
 		return nil
 	}})
 	r := newRepo(t, nil, nil)
-	m, err := backup.Take(t.Context(), r, c, &backup.Options{Jobs: 1})
+	var log bytes.Buffer
+	m, err := backup.Take(t.Context(), r, c, &backup.Options{Jobs: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	require.NoError(t, err)
 	require.Equal(t, n, m.BadPages)
+	require.Equal(t, 100, strings.Count(log.String(), "a page does not match"))
+	require.Contains(t, log.String(), "pages=2400")
 	require.Equal(t, backup.BadPage{Path: "base/5/20000", Block: n - 1}, m.BadPageList[n-1])
 	require.Less(t, reads, 3200)
 	loaded, err := backup.Load(t.Context(), r, m.ID)
