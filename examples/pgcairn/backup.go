@@ -31,7 +31,7 @@ var types = map[string]backup.Type{
 
 // backupDoc is what the command prints.
 type backupDoc struct {
-	summaryDoc
+	manifestDoc
 	Duration float64  `json:"duration_seconds"`
 	Requests requests `json:"requests"`
 }
@@ -58,7 +58,7 @@ func (c *backupCommand) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	doc := backupDoc{summaryDoc: newSummaryDoc(&m.Summary), Duration: time.Since(begun).Seconds(), Requests: count.requests()}
+	doc := backupDoc{manifestDoc: newManifestDoc(m), Duration: time.Since(begun).Seconds(), Requests: count.requests()}
 	a.screen.done()
 	return a.print(doc, func(w *strings.Builder) {
 		doc.print(w)

@@ -31,7 +31,7 @@ func (c *showCommand) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	doc := newSummaryDoc(&m.Summary)
+	doc := newManifestDoc(m)
 	return a.print(doc, func(w *strings.Builder) { doc.print(w) })
 }
 
