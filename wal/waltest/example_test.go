@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/repo/repotest"
@@ -55,4 +56,26 @@ func ExampleHistory() {
 	// Output:
 	// "1\t0/3000060\tno recovery target specified\n"
 	// 1 0/3000060 <nil>
+}
+
+// WAL that changes a block, which an incremental backup would copy.
+func ExampleLog() {
+	s := wal.Segment{Timeline: 1, Number: 1, Size: wal.MinSegmentSize}
+	log := waltest.NewLog(s, 4711, 18)
+	table := wal.File{Relation: wal.Relation{Tablespace: 1663, Database: 5, Number: 16384}}
+	log.Append(waltest.FullPage(table, 7, make([]byte, 8192)))
+	log.Append(waltest.RestorePoint("before the flood", time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)))
+	log.Switch()
+
+	index, err := wal.IndexSegment(s, bytes.NewReader(log.Segment(s)))
+	if err != nil {
+		panic(err)
+	}
+	changed, err := wal.Summarize(index)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(changed.Blocks.Changed(table), changed.Events[0].Kind, changed.Events[0].Name)
+	// Output:
+	// [7] restore-point before the flood
 }

@@ -1,4 +1,5 @@
 // Package waltest makes WAL for tests: segments and history files that no server has written, the same bytes each time.
+// [Segment] is enough where only a segment's name matters; the records of a [Log] tell what they change.
 //
 // It serves unit tests of programs that embed pgcairn, which need no PostgreSQL then.
 package waltest
