@@ -66,11 +66,10 @@ func (l *Log) Append(r Record) (start, end wal.LSN) {
 		l.write(rest[:n])
 		rest = rest[n:]
 	}
-	end = l.at
 	if n := (8 - l.at%8) % 8; n > 0 { // MAXALIGN
 		l.write(make([]byte, n))
 	}
-	return start, end
+	return start, l.at
 }
 
 // Switch completes the segment, as pg_switch_wal does; also one that holds nothing.

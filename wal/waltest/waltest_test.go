@@ -111,7 +111,7 @@ func TestLog(t *testing.T) {
 			resources = append(resources, r.Resource.String())
 		}
 		require.Equal(t, 200, blocks)
-		require.Equal(t, (end+7)&^7, last)
+		require.Equal(t, end, last)
 		require.Equal(t, l.Next(), last)
 		require.Len(t, resources, 2+200+3+3+1)
 
