@@ -32,35 +32,38 @@ func requireRestores(t *testing.T, r *repo.Repo, m *backup.Manifest, c *backupte
 // A thousand changes to files, with backups between them that build on each other: each restores to what was there.
 func TestDifferences(t *testing.T) {
 	t.Parallel()
-	for _, way := range []struct {
-		method       backup.Method
-		sent, differ bool // by the server, which sends differences
+	for _, tt := range []struct {
+		name                 string
+		method, want         backup.Method
+		logged, sent, differ bool // sent: by the server, which may send differences
 	}{
-		{"", false, false},
-		{backup.ByLSN, false, false},
-		{backup.ByCompare, false, false},
-		{"", true, false},
-		{backup.ByLSN, true, false},
-		{backup.ByCompare, true, false},
-		{"", true, true},
-		{backup.BySummary, true, true},
+		{"by index", "", backup.ByIndex, true, false, false},
+		{"by summary", backup.BySummary, backup.BySummary, true, false, false},
+		{"by lsn", backup.ByLSN, backup.ByLSN, false, false, false},
+		{"by comparing", backup.ByCompare, backup.ByCompare, true, false, false},
+		{"the WAL tells nothing", "", backup.ByCompare, false, false, false},
+		{"sent, by index", "", backup.ByIndex, true, true, false},
+		{"sent, by lsn", backup.ByLSN, backup.ByLSN, false, true, false},
+		{"sent, by comparing", backup.ByCompare, backup.ByCompare, true, true, false},
+		{"sent, the WAL tells nothing", "", backup.ByCompare, false, true, false},
+		{"sent as differences", backup.BySummary, backup.BySummary, false, true, true},
+		{"sent as differences now and then", "", "", true, true, true},
 	} {
-		method := way.method
-		t.Run(fmt.Sprintf("%s %v %v", method, way.sent, way.differ), func(t *testing.T) {
+		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			c := backuptest.New(&backuptest.Options{RelSegPages: 64})
+			c := backuptest.New(&backuptest.Options{RelSegPages: 64, Logged: tt.logged})
 			r := newRepo(t, nil, nil)
 			random := rand.New(rand.NewPCG(4, 4))
 			from := newStreamed(c)
-			if way.differ {
+			if tt.differ {
 				from.was = map[backup.ID]map[string][]byte{}
 			}
 			take := func(kind backup.Type) *backup.Manifest {
 				var source backup.Source = c
-				if way.sent && random.IntN(4) > 0 || method == backup.BySummary {
+				if tt.sent && random.IntN(4) > 0 || tt.sent && tt.method == backup.BySummary {
 					source = from // and now and then the other way
 				}
-				m, err := backup.Take(t.Context(), r, source, &backup.Options{Type: kind, Method: method, Jobs: 1 + random.IntN(3)})
+				m, err := backup.Take(t.Context(), r, source, &backup.Options{Type: kind, Method: tt.method, Jobs: 1 + random.IntN(3)})
 				require.NoError(t, err)
 				requireRestores(t, r, m, c)
 				from.took(t, m.ID)
@@ -78,14 +81,9 @@ func TestDifferences(t *testing.T) {
 				}
 				kind := []backup.Type{backup.Incremental, backup.Auto, backup.Differential}[i%3]
 				m := take(kind)
-				want := backup.ByCompare
-				if method != "" {
-					want = method
+				if tt.want != "" {
+					require.Equal(t, tt.want, m.Method)
 				}
-				if way.differ && m.Method == backup.BySummary {
-					want = backup.BySummary
-				}
-				require.Equal(t, want, m.Method)
 				if kind == backup.Differential {
 					require.Equal(t, full.ID, m.Parent)
 				} else {
@@ -96,7 +94,7 @@ func TestDifferences(t *testing.T) {
 			}
 			// Of nothing that has changed, nothing is stored. By their LSNs pages may have changed after the last one began.
 			// What is sent cannot be compared where a frame is of several files.
-			if m := take(backup.Incremental); method != backup.ByLSN && !way.sent {
+			if m := take(backup.Incremental); tt.method != backup.ByLSN && !tt.sent {
 				require.Zero(t, m.StoredBytes)
 			}
 			requireSound(t, r)

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/pgcairn/pgcairn/backup"
+	"github.com/pgcairn/pgcairn/internal/pgfile"
 	"github.com/pgcairn/pgcairn/wal"
+	"github.com/pgcairn/pgcairn/wal/waltest"
 )
 
 // Options describe a [Cluster]. A nil *Options, and the zero value of each field, is its default.
@@ -27,6 +29,11 @@ type Options struct {
 
 	// Tablespaces are those outside the data directory.
 	Tablespaces []backup.Tablespace
+
+	// Logged has the WAL hold what [Cluster.Write] and [Cluster.Remove] do to relations, as that of a server does, so that
+	// incremental backups find it there. Each page takes 8 KiB of it. By default its records do nothing, and backups
+	// compare.
+	Logged bool
 
 	// Catalog is what the server tells of names, whenever a backup asks. Nil is that it tells none.
 	Catalog *backup.Catalog
@@ -50,14 +57,16 @@ type Call struct {
 // Operation is a kind of [Call].
 type Operation string
 
-// The kinds of calls, named as the methods of backup.Source, backup.Session, backup.Cataloger and backup.Content.
+// The kinds of calls, named as the methods of backup.Source, backup.Session and backup.Content, and of what a Session may
+// implement besides.
 const (
-	OpBegin   Operation = "begin"
-	OpFiles   Operation = "files"
-	OpCatalog Operation = "catalog"
-	OpOpen    Operation = "open"
-	OpRead    Operation = "read"
-	OpStop    Operation = "stop"
+	OpBegin     Operation = "begin"
+	OpFiles     Operation = "files"
+	OpCatalog   Operation = "catalog"
+	OpSummaries Operation = "summaries"
+	OpOpen      Operation = "open"
+	OpRead      Operation = "read"
+	OpStop      Operation = "stop"
 )
 
 // Cluster is a cluster without a server. It is a backup.Source, and safe for concurrent use.
@@ -74,6 +83,10 @@ type Cluster struct {
 	last     map[wal.Timeline]uint64   // number of the newest, which is complete on all timelines but the current
 	pushed   map[wal.Timeline][]uint64 // what Archive has seen to
 	running  int
+
+	log     *waltest.Log // nil unless Logged
+	changes []change     // that are in it
+	xid     uint32       // of the last transaction
 }
 
 // file keeps its content while it is open, also when it is removed.
@@ -113,6 +126,10 @@ func New(o *Options) *Cluster {
 	}
 	c.at = c.segment(1).Start() + firstRecord
 	c.first[1], c.last[1] = 1, 1
+	if c.options.Logged {
+		c.log = waltest.NewLog(c.segment(1), c.options.SystemID, c.options.PGVersion/10000)
+		c.xid = 741
+	}
 	return c
 }
 
@@ -150,19 +167,45 @@ func (c *Cluster) System() wal.System {
 func (c *Cluster) Write(p string, content []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	content = slices.Clone(content)
-	if f := c.files[p]; f != nil {
-		f.data = content
+	now, before := &file{data: slices.Clone(content)}, c.files[p]
+	c.logFile(p, before, now, time.Time{})
+	if before != nil {
+		before.data = now.data
 		return
 	}
-	c.files[p] = &file{data: content}
+	c.files[p] = now
 }
 
 // Remove removes a file. Whoever has it open can go on reading.
 func (c *Cluster) Remove(p string) {
+	var at time.Time // of the transaction
+	if c.log != nil {
+		at = c.Now()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.files[p] == nil {
+		return
+	}
+	c.logFile(p, c.files[p], nil, at)
 	delete(c.files, p)
+}
+
+// Damage inverts a byte of a page of a relation, as a disk that rots does: the page fails its checksum from then on, and
+// the WAL knows nothing of it. The block is counted as that of a backup.BadPage, over all files of the relation. It panics
+// when the file has no such page.
+func (c *Cluster) Damage(p string, block uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r, ok := pgfile.ParseRelation(p)
+	f, first := c.files[p], r.Segment*c.options.RelSegPages
+	if !ok || f == nil || block < first || int64(block-first+1)*pageSize > int64(len(f.data)) {
+		panic(fmt.Sprintf("backuptest: %s has no block %d", p, block))
+	}
+	f.data = slices.Clone(f.data)
+	page := f.data[int64(block-first)*pageSize:][:pageSize]
+	copy(page, []byte{0, 0, 0, 0, 1, 0, 0, 0}) // its LSN is one from before any backup: it was not written just now
+	page[pageSize-1] ^= 0xff
 }
 
 // Read returns the content of a file, or an error matching fs.ErrNotExist.

@@ -148,6 +148,107 @@ func TestCatalogOfACluster(t *testing.T) {
 	require.Equal(t, names, m.Catalog)
 }
 
+// What is logged is found by an incremental backup in each way, and only that is read.
+func TestLoggedCluster(t *testing.T) {
+	t.Parallel()
+	for _, method := range []backup.Method{backup.ByIndex, backup.BySummary} {
+		c := backuptest.New(&backuptest.Options{Logged: true, RelSegPages: 100})
+		for n, p := range []string{"base/5/20000", "base/5/20000.1", "base/5/20000.2"} {
+			c.Write(p, backuptest.Pages(uint32(n)*100, 100, 1, "a large table"))
+		}
+		r := newRepo(t, c)
+		_, err := backup.Take(t.Context(), r, c, nil)
+		require.NoError(t, err)
+		have, err := c.Read("base/5/20000.2")
+		require.NoError(t, err)
+		copy(have[7*8192:], backuptest.Pages(207, 1, 1, "by the WAL alone it is known that this has changed"))
+		c.Write("base/5/20000.2", have)
+		c.Write("base/5/20001", backuptest.Pages(0, 2, 1, "new"))
+		c.Write("base/5/20001_vm", backuptest.Pages(0, 1, 1, "its map"))
+		c.Remove("base/5/16384")
+		m, err := backup.Take(t.Context(), r, c, &backup.Options{Type: backup.Incremental, Method: method})
+		require.NoError(t, err)
+		require.Equal(t, method, m.Method)
+		require.Less(t, m.ReadBytes, int64(200<<10))
+		p, err := restore.Prepare(t.Context(), r, restore.Latest(), nil)
+		require.NoError(t, err)
+		dir := filepath.Join(t.TempDir(), "data")
+		_, err = p.Run(t.Context(), r, dir, nil)
+		require.NoError(t, err)
+		require.NoError(t, c.Compare(dir))
+
+		// On a new timeline, too, of which there are no summaries of the one before.
+		c.Promote()
+		for range 2 {
+			m, err = backup.Take(t.Context(), r, c, &backup.Options{Type: backup.Incremental, Method: method})
+			require.NoError(t, err)
+		}
+		require.Equal(t, backup.Incremental, m.Type)
+	}
+	require.Panics(t, func() { backuptest.New(nil).Commit() })
+	require.Panics(t, func() { backuptest.New(nil).RestorePoint("x") })
+	c := backuptest.New(nil)
+	r := newRepo(t, c)
+	_, err := backup.Take(t.Context(), r, c, nil)
+	require.NoError(t, err)
+	for _, method := range []backup.Method{backup.ByIndex, backup.BySummary} {
+		_, err = backup.Take(t.Context(), r, c, &backup.Options{Type: backup.Incremental, Method: method})
+		require.Error(t, err)
+	}
+}
+
+// Transactions are in the WAL with their times and IDs, on every major.
+func TestCommitsOfACluster(t *testing.T) {
+	t.Parallel()
+	for major := 13; major <= 18; major++ {
+		c := backuptest.New(&backuptest.Options{Logged: true, PGVersion: major * 10000})
+		r := newRepo(t, c)
+		_, err := backup.Take(t.Context(), r, c, nil)
+		require.NoError(t, err)
+		_, first := c.Commit()
+		c.Remove("base/5/16384") // a transaction as well
+		xid, last := c.Commit()
+		require.Greater(t, xid, uint32(743))
+		c.Switch(1)
+		a, err := wal.NewArchive(r, nil)
+		require.NoError(t, err)
+		require.NoError(t, c.Archive(t.Context(), a))
+		var dropped []wal.Relation
+		for e, err := range a.Search(t.Context(), wal.Query{Kinds: []wal.EventKind{wal.EventDrop}}) {
+			require.NoError(t, err)
+			dropped = append(dropped, e.Relations...)
+		}
+		require.Equal(t, []wal.Relation{{Tablespace: 1663, Database: 5, Number: 16384}}, dropped)
+		var times []time.Time
+		for e, err := range a.Search(t.Context(), wal.Query{Kinds: []wal.EventKind{wal.EventCommit}}) {
+			require.NoError(t, err)
+			times = append(times, e.Time)
+			require.Equal(t, e.XID == xid, e.Time.Equal(last))
+		}
+		require.Len(t, times, 3)
+		require.True(t, first.Equal(times[0]))
+	}
+}
+
+func TestDamageOfACluster(t *testing.T) {
+	t.Parallel()
+	c := backuptest.New(&backuptest.Options{Logged: true, RelSegPages: 2})
+	c.Write("base/5/16384.1", backuptest.Pages(2, 2, 1, "a table"))
+	r := newRepo(t, c)
+	_, err := backup.Take(t.Context(), r, c, nil)
+	require.NoError(t, err)
+	c.Damage("base/5/16384.1", 3)
+	m, err := backup.Take(t.Context(), r, c, &backup.Options{Type: backup.Incremental})
+	require.NoError(t, err)
+	require.Zero(t, m.BadPages, "nobody has read it")
+	m, err = backup.Take(t.Context(), r, c, nil)
+	require.NoError(t, err)
+	require.Equal(t, []backup.BadPage{{Path: "base/5/16384.1", Block: 3}}, m.BadPageList)
+	for p, block := range map[string]uint32{"base/5/16384.1": 1, "base/5/16384": 3, "base/5/1": 0, "PG_VERSION": 0} {
+		require.Panics(t, func() { c.Damage(p, block) }, p)
+	}
+}
+
 func TestCompareFindsEveryDifference(t *testing.T) {
 	t.Parallel()
 	spaces := []backup.Tablespace{{OID: 16385, Name: "fast", Location: "/mnt/fast"}}

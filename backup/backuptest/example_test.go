@@ -10,15 +10,19 @@ import (
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/repo/repotest"
 	"github.com/pgcairn/pgcairn/restore"
+	"github.com/pgcairn/pgcairn/wal"
 )
 
-// What a unit test of a backup and its restore does. Nothing of it needs a server.
+// What a unit test of backups and a restore does: a full one, a change, and an incremental one, which alone is restored.
 func Example() {
 	ctx := context.Background()
-	c := backuptest.New(nil)
+	c := backuptest.New(&backuptest.Options{Logged: true})
 	r, err := repo.Init(ctx, repotest.Mem(nil), &repo.Options{Now: c.Now})
 	check(err)
-	m, err := backup.Take(ctx, r, c, &backup.Options{Labels: map[string]string{"by": "a test"}})
+	_, err = backup.Take(ctx, r, c, nil)
+	check(err)
+	c.Write("base/5/16384", backuptest.Pages(0, 4, uint64(c.LSN()), "a table"))
+	m, err := backup.Take(ctx, r, c, &backup.Options{Type: backup.Incremental, Labels: map[string]string{"by": "a test"}})
 	check(err)
 
 	plan, err := restore.Prepare(ctx, r, restore.Latest(), nil)
@@ -28,12 +32,8 @@ func Example() {
 	defer os.RemoveAll(dir)
 	_, err = plan.Run(ctx, r, dir, nil)
 	check(err)
-
-	fmt.Println(plan.Backup.ID == m.ID, plan.Backup.Labels["by"])
-	fmt.Println("differences:", c.Compare(dir))
-	// Output:
-	// true a test
-	// differences: <nil>
+	fmt.Println(m.Method, plan.Backup.Type, plan.Backup.Labels["by"], c.Compare(dir))
+	// Output: wal-index incremental a test <nil>
 }
 
 func check(err error) {
@@ -65,4 +65,47 @@ func ExampleOptions_hook() {
 	m, err := backup.Take(ctx, r, c, nil)
 	fmt.Println(listed-m.Files, err)
 	// Output: 1 <nil>
+}
+
+// Pages that rot are found by every backup that has them, and told by the names that the server knows.
+func ExampleCluster_Damage() {
+	ctx := context.Background()
+	c := backuptest.New(&backuptest.Options{Catalog: &backup.Catalog{
+		Databases: []backup.Database{{OID: 5, Name: "postgres", Tablespace: 1663}},
+		Relations: []backup.Relation{{Database: 5, OID: 16384, Schema: "public", Name: "cairns", Kind: "r", Tablespace: 1663, Filenode: 16384}},
+	}})
+	c.Damage("base/5/16384", 1)
+	r, err := repo.Init(ctx, repotest.Mem(nil), &repo.Options{Now: c.Now})
+	check(err)
+	m, err := backup.Take(ctx, r, c, nil)
+	check(err)
+	for page := range m.Damage() {
+		fmt.Println(page.Database, page.Schema, page.Relation, page.Block)
+	}
+	// Output: postgres public cairns 1
+}
+
+// A recovery to a name, without a server: the plan tells whether the WAL leads there.
+func ExampleCluster_RestorePoint() {
+	ctx := context.Background()
+	c := backuptest.New(&backuptest.Options{Logged: true})
+	r, err := repo.Init(ctx, repotest.Mem(nil), &repo.Options{Now: c.Now})
+	check(err)
+	_, err = backup.Take(ctx, r, c, nil)
+	check(err)
+	c.Commit()
+	at := c.RestorePoint("before the flood")
+	c.Switch(1)
+	a, err := wal.NewArchive(r, nil)
+	check(err)
+	check(c.Archive(ctx, a))
+	events := a.Search(ctx, wal.Query{Kinds: []wal.EventKind{wal.EventRestorePoint}})
+	for e, err := range events {
+		fmt.Println(e.Name, e.End == at, err)
+	}
+	_, err = restore.Prepare(ctx, r, restore.AtName("before the flood"), nil)
+	fmt.Println(err)
+	// Output:
+	// before the flood true <nil>
+	// <nil>
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pgcairn/pgcairn/backup"
 	"github.com/pgcairn/pgcairn/wal"
+	"github.com/pgcairn/pgcairn/wal/waltest"
 )
 
 // Begin implements backup.Source.
@@ -24,11 +25,11 @@ func (c *Cluster) Begin(ctx context.Context, o backup.BeginOptions) (backup.Sess
 	now := c.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.room() < 1<<10 {
+	// A server begins a segment for a backup, as RequestXLogSwitch of do_pg_backup_start does, unless it has just begun one.
+	if c.room() < 1<<10 || c.log != nil && c.at != c.segment(c.last[c.timeline]).Start()+firstRecord {
 		c.nextSegment()
 	}
-	start := c.at
-	c.at += 256
+	start, _ := c.append(waltest.Noop("a backup begins"))
 	c.running++
 	s := &session{c: c, timeline: c.timeline, start: backup.Start{
 		SystemID: c.options.SystemID, PGVersion: c.options.PGVersion, Timeline: c.timeline, LSN: start, Time: now,
@@ -116,7 +117,7 @@ func (s *session) Open(ctx context.Context, p string) (backup.Content, error) {
 		return nil, err
 	}
 	if name, ok := strings.CutPrefix(p, "pg_wal/"); ok {
-		b, err := s.c.WAL(name)
+		b, err := s.c.walFile(name)
 		if err != nil {
 			return nil, err
 		}
@@ -179,8 +180,7 @@ func (s *session) Stop(ctx context.Context) (backup.Stop, error) {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	s.end()
-	s.c.at += 256
-	stop := s.c.at
+	_, stop := s.c.append(waltest.Noop("a backup ends"))
 	s.c.nextSegment()
 	return backup.Stop{
 		LSN: stop, Time: now, Label: s.label, TablespaceMap: s.tablespaceMap(), Control: s.c.control(s.timeline, s.start.LSN, now),

@@ -26,6 +26,11 @@ func (c *Cluster) room() uint64 {
 
 // nextSegment completes the current segment.
 func (c *Cluster) nextSegment() {
+	if c.log != nil {
+		c.log.Switch()
+		c.moved()
+		return
+	}
 	c.last[c.timeline]++
 	c.at = c.segment(c.last[c.timeline]).Start() + firstRecord
 }
@@ -63,7 +68,10 @@ func (c *Cluster) Promote() wal.Timeline {
 	c.last[c.timeline]-- // which never becomes complete
 	c.timeline++
 	c.first[c.timeline], c.last[c.timeline] = number, number
-	c.at += 256
+	if c.log != nil {
+		c.log.Fork(c.timeline)
+	}
+	c.append(waltest.Noop("a timeline begins"))
 	return c.timeline
 }
 
@@ -101,7 +109,28 @@ func (c *Cluster) WAL(name string) ([]byte, error) {
 	if err != nil || !slices.Contains(c.complete(n.Timeline), s.Number) {
 		return nil, missing
 	}
-	return waltest.Segment(s, c.options.SystemID, c.options.PGVersion/10000), nil
+	return c.content(s), nil
+}
+
+func (c *Cluster) content(s wal.Segment) []byte {
+	if c.log != nil {
+		return c.log.Segment(s)
+	}
+	return waltest.Segment(s, c.options.SystemID, c.options.PGVersion/10000)
+}
+
+// walFile is WAL as a backup sees it: also the segment that is being written, where what is in it says something.
+func (c *Cluster) walFile(name string) ([]byte, error) {
+	b, err := c.WAL(name)
+	if err == nil || c.log == nil {
+		return b, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.segment(c.last[c.timeline]); name == s.Name() {
+		return c.content(s), nil
+	}
+	return nil, err
 }
 
 // complete returns the numbers of the complete segments there are of a timeline.
