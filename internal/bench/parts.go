@@ -69,37 +69,6 @@ func (b *bench) theirs(repo string, args ...string) []string {
 	return append([]string{"--config=" + b.path("pgbackrest-"+repo+".conf"), "--stanza=bench"}, args...)
 }
 
-func (b *bench) backups(ctx context.Context) error {
-	ours := func(repo string) *contender {
-		return &contender{
-			prepare: func(int) error { // as pgbackrest does, which keeps one full
-				return remove(b.path(repo, "backups"), b.path(repo, "packs"))
-			},
-			command: func(int) []string {
-				return append([]string{b.cairn}, b.ours(repo, "backup", "--pgdata", b.path("data"), "--jobs", "2")...)
-			},
-		}
-	}
-	theirs := func(repo string) *contender {
-		return &contender{command: func(int) []string {
-			return append([]string{"pgbackrest"}, b.theirs(repo, "--type=full", "backup")...)
-		}}
-	}
-	if err := b.race(ctx, "full backup, zstd -1, 2 jobs", b.runs, contenders(ours, theirs)...); err != nil {
-		return err
-	}
-	cluster := size(b.path("data")) - size(b.path("data", "pg_wal"))
-	peer := size(b.path("pgbackrest", "plain", "repo", "backup"))
-	fmt.Printf("\n%-34s %10s %8s\n", "stored", "MB", "ratio")
-	for _, repo := range repos {
-		n := size(b.path(repo, "packs")) + size(b.path(repo, "backups"))
-		fmt.Printf("  %-32s %10.1f %8.3f\n", "pgcairn, "+repo, float64(n)/1e6, float64(n)/float64(peer))
-	}
-	fmt.Printf("  %-32s %10.1f %8.3f\n", "pgbackrest", float64(peer)/1e6, 1.0)
-	fmt.Printf("  %-32s %10.1f\n", "the cluster", float64(cluster)/1e6)
-	return nil
-}
-
 func (b *bench) restores(ctx context.Context) error {
 	ours := func(repo string) *contender {
 		return &contender{

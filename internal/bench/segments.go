@@ -14,11 +14,10 @@ func (b *bench) fill(ctx context.Context) error {
 	if err := os.RemoveAll(b.path("restored")); err != nil {
 		return err
 	}
-	r, err := b.do(ctx, "psql", "-XAtq", "-c", "select pg_walfile_name(pg_switch_wal())")
+	before, err := b.query(ctx, "select pg_walfile_name(pg_switch_wal())")
 	if err != nil {
 		return err
 	}
-	before := strings.TrimSpace(r.out)
 	// As often as there are customers, and then again.
 	fill := fmt.Sprintf(`do $$ declare s pg_lsn := pg_current_wal_lsn(); i int := 0; begin
 		while pg_current_wal_lsn() - s < %d loop

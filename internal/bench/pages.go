@@ -1,0 +1,76 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/pgcairn/pgcairn/internal/pgfile"
+)
+
+// changedPages are those that an incremental backup cannot do without.
+type changedPages struct {
+	raw        int64 // in bytes
+	compressed int64 // in runs of up to 1 MiB
+}
+
+const (
+	pageSize = 8192
+	runSize  = 1 << 20
+)
+
+// pagesSince finds the pages of all relations that were changed since a position, by the LSN in each, and compresses them.
+func (b *bench) pagesSince(since uint64) (found changedPages, err error) {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return found, err
+	}
+	run := make([]byte, 0, runSize)
+	compress := func() {
+		found.raw += int64(len(run))
+		found.compressed += int64(len(enc.EncodeAll(run, nil)))
+		run = run[:0]
+	}
+	page := make([]byte, pageSize)
+	data := b.path("data")
+	err = filepath.WalkDir(data, func(p string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(data, p)
+		if err != nil {
+			return err
+		}
+		if _, ok := pgfile.ParseRelation(filepath.ToSlash(name)); !ok || e.IsDir() {
+			return nil
+		}
+		f, err := os.Open(p)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		for {
+			_, err := io.ReadFull(f, page)
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if pgfile.PageLSN(page) < since {
+				continue
+			}
+			if run = append(run, page...); len(run) == runSize {
+				compress()
+			}
+		}
+	})
+	if len(run) > 0 {
+		compress()
+	}
+	return found, err
+}
