@@ -1,7 +1,7 @@
 // Package pgtest boots real PostgreSQL servers for tests, and checks what they hold with independent means.
 //
-// [New] makes a cluster and starts it, [Each] repeats a test on every supported major version, [Boot] starts a server on
-// a directory that was restored. [Checksums] tells whether two clusters hold the same data; [Amcheck] and [PgChecksums]
+// [New] makes a cluster and starts it, [Cluster.Follow] a standby of one, [Each] repeats a test on every supported major
+// version, [Boot] starts a server on a directory that was restored. [Checksums] tells whether two clusters hold the same data; [Amcheck] and [PgChecksums]
 // whether one is sound; [StartLoad] and [StartPgbench] keep a cluster busy meanwhile.
 //
 // The servers of [Majors] come from packages pinned in the folder servers; they bring no client tools. Debian's server

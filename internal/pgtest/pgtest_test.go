@@ -151,6 +151,19 @@ func TestStandbyAndPromotion(t *testing.T) {
 	assert.Contains(t, s.Log(t), "received promote request")
 }
 
+func TestFollow(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, nil)
+	near := c.Follow(t, nil)
+	far := near.Follow(t, nil)
+	assert.True(t, near.InRecovery(t))
+	assert.False(t, c.InRecovery(t))
+	c.Exec(t, "CREATE TABLE t AS SELECT 7 AS i")
+	near.CatchUp(t, c)
+	far.CatchUp(t, near)
+	assert.Equal(t, pgtest.Checksums(t, c), pgtest.Checksums(t, far))
+}
+
 func TestTCP(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, &pgtest.Options{TCP: true, NoChecksums: true, Fsync: true, Env: []string{"PGTEST_PROBE=there"}})
