@@ -15,6 +15,9 @@ const ControlPath = "global/pg_control"
 // ErrControlCRC means that pg_control does not match its checksum: it was torn by a write, or is damaged.
 var ErrControlCRC = errors.New("pg_control does not match its checksum")
 
+// InArchiveRecovery is the State of a standby's cluster, and of one that recovers (DB_IN_ARCHIVE_RECOVERY).
+const InArchiveRecovery = 5
+
 // Control is what pg_control tells that a backup needs (ControlFileData of PostgreSQL's pg_control.h).
 type Control struct {
 	SystemID        uint64
@@ -23,6 +26,8 @@ type Control struct {
 	State           uint32 // DBState
 	CheckpointRedo  uint64 // LSN
 	Timeline        uint32 // of the latest checkpoint
+	MinRecovery     uint64 // LSN up to which a standby's files may have come; 0 when not in recovery
+	MinTimeline     uint32 // of that
 	MaxConnections  uint32
 	PageSize        uint32 // in bytes
 	RelSegPages     uint32 // pages in a file of a relation
@@ -52,6 +57,8 @@ func ParseControl(b []byte) (Control, error) {
 	c.State = le.Uint32(b[16:])
 	c.CheckpointRedo = le.Uint64(b[40:])
 	c.Timeline = le.Uint32(b[48:])
+	c.MinRecovery = le.Uint64(b[136:])
+	c.MinTimeline = le.Uint32(b[144:])
 	c.MaxConnections = le.Uint32(b[180:])
 	c.PageSize = le.Uint32(b[216:])
 	c.RelSegPages = le.Uint32(b[220:])

@@ -55,6 +55,18 @@ func TestServersFiles(t *testing.T) {
 	})
 }
 
+func TestControlOfAStandby(t *testing.T) {
+	t.Parallel()
+	pgtest.Each(t, func(t *testing.T, major int) {
+		c := pgtest.New(t, &pgtest.Options{Major: major, Conf: map[string]string{"autovacuum": "off"}})
+		s := c.Follow(t, nil)
+		c.Exec(t, "CREATE TABLE t AS SELECT 1", "CHECKPOINT")
+		s.CatchUp(t, c)
+		s.Exec(t, "CHECKPOINT")
+		requireControl(t, s)
+	})
+}
+
 // requireControl compares pg_control with what the server says is in it.
 func requireControl(t *testing.T, c *pgtest.Cluster) {
 	t.Helper()
@@ -64,12 +76,18 @@ func requireControl(t *testing.T, c *pgtest.Cluster) {
 	require.NoError(t, c.Connect(t).QueryRow(t.Context(), `
 		SELECT s.system_identifier, s.pg_control_version, s.catalog_version_no, c.redo_lsn - '0/0'::pg_lsn, c.timeline_id,
 			current_setting('max_connections')::int, i.database_block_size, i.blocks_per_segment, i.bytes_per_wal_segment,
-			i.data_page_checksum_version
-		FROM pg_control_system() s, pg_control_checkpoint() c, pg_control_init() i`).Scan(
+			i.data_page_checksum_version, r.min_recovery_end_lsn - '0/0'::pg_lsn, r.min_recovery_end_timeline
+		FROM pg_control_system() s, pg_control_checkpoint() c, pg_control_init() i, pg_control_recovery() r`).Scan(
 		&want.SystemID, &want.ControlVersion, &want.CatalogVersion, &want.CheckpointRedo, &want.Timeline,
-		&want.MaxConnections, &want.PageSize, &want.RelSegPages, &want.WALSegmentSize, &want.ChecksumVersion))
+		&want.MaxConnections, &want.PageSize, &want.RelSegPages, &want.WALSegmentSize, &want.ChecksumVersion,
+		&want.MinRecovery, &want.MinTimeline))
 	want.State = 6 // DB_IN_PRODUCTION
+	if c.InRecovery(t) {
+		want.State = pgfile.InArchiveRecovery
+	}
 	require.Equal(t, want, got)
+	require.Equal(t, c.InRecovery(t), got.MinRecovery != 0)
+	require.Equal(t, c.InRecovery(t), got.MinTimeline != 0)
 	require.EqualValues(t, 1, got.ChecksumVersion)
 	require.NotZero(t, got.CheckpointRedo)
 }
