@@ -69,6 +69,12 @@ func (t *taker) loadBase(ctx context.Context, id ID) (*Manifest, error) {
 }
 
 // unlike tells why a difference to a backup would mean nothing. Empty is that it would.
+//
+// What is taken from the base is as it was at some time of the base's, with all changes from before its start; and none
+// that are from before this backup's start are missing, since what has changed in between is not taken. So it is what
+// this backup could have read itself, if recovery comes to where the base ended before it calls the cluster consistent.
+// On a primary the backup begins there or later, at a checkpoint of its own. A standby makes no checkpoints: the latest
+// one that it has replayed may be that which the base began with, so there it counts where the backup ends.
 func unlike(base *Manifest, start Start) string {
 	control, err := pgfile.ParseControl(base.Control)
 	switch {
@@ -80,7 +86,11 @@ func unlike(base *Manifest, start Start) string {
 		return fmt.Sprintf("it is of PostgreSQL %d", base.PGVersion/10000)
 	case base.Timeline != start.Timeline:
 		return fmt.Sprintf("it is of timeline %d, and the server is on %d", base.Timeline, start.Timeline)
-	case start.LSN < base.StopLSN:
+	case start.Standby && start.LSN < base.StartLSN:
+		return fmt.Sprintf("it begins at %s, and the latest restartpoint of the standby is at %s", base.StartLSN, start.LSN)
+	case start.Standby && max(start.LSN, start.Reached) < base.StopLSN:
+		return fmt.Sprintf("it ends at %s, and the standby has replayed up to %s only", base.StopLSN, max(start.LSN, start.Reached))
+	case !start.Standby && start.LSN < base.StopLSN:
 		return fmt.Sprintf("it ends at %s, and the server is at %s only: their histories differ", base.StopLSN, start.LSN)
 	case base.PageSize != start.PageSize, control.RelSegPages != start.RelSegPages:
 		return "its pages or files have other sizes"

@@ -76,14 +76,19 @@ func (e *SettingError) Error() string {
 	return fmt.Sprintf("backup: the server's %s is %q: it should be %s", e.Name, e.Value, e.Needed)
 }
 
-// ArchiveError means that a segment which the server has completed did not arrive in the repository.
+// ArchiveError means that a segment which the server has completed, or replayed, did not arrive in the repository.
 type ArchiveError struct {
 	Segment  string
 	Waited   time.Duration
 	Failures int64 // of the server's archiver meanwhile (pg_stat_archiver)
+	Standby  bool  // the server is a standby, and the archiver its primary's
 }
 
 func (e *ArchiveError) Error() string {
+	if e.Standby {
+		return fmt.Sprintf("backup: segment %s, which the standby has replayed, is not in the repository after %s: does its primary archive here? "+
+			"SELECT pg_switch_wal() there completes another segment", e.Segment, e.Waited.Round(time.Millisecond))
+	}
 	if e.Failures > 0 {
 		return fmt.Sprintf("backup: segment %s did not arrive in the repository: the server's archiver has failed %d times meanwhile, its log says why",
 			e.Segment, e.Failures)
@@ -95,11 +100,12 @@ func (e *ArchiveError) Error() string {
 // Check proves the road from a server to a repository before the day it is needed. It connects with conn, as with
 // [Directory], looks at the role's privileges and the server's settings, creates, reads and deletes an object, makes
 // sure that the repository is this cluster's, and has the server switch to a new segment and waits until the one before
-// is in the archive.
+// is in the archive. A standby can switch to none: there the segment that it has replayed last has to be in the archive,
+// and the settings of archiving are left to a check of the primary.
 //
 // All steps that can be are taken, whatever the others find. The report is never nil; the error joins those of the
-// steps that have failed: *[pgconn.ConnectError], *[VersionError], [ErrStandby], *[PrivilegeError], *[SettingError],
-// *[wal.ForeignError], *[ArchiveError] and what the store fails with.
+// steps that have failed: *[pgconn.ConnectError], *[VersionError], *[PrivilegeError], *[SettingError], *[wal.ForeignError],
+// *[ArchiveError] and what the store fails with.
 func Check(ctx context.Context, r *repo.Repo, conn string, o *CheckOptions) (*CheckReport, error) {
 	if o == nil {
 		o = &CheckOptions{}

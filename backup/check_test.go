@@ -72,11 +72,6 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 	failing := pgtest.New(t, &pgtest.Options{Conf: map[string]string{"archive_mode": "on", "archive_command": "false"}})
 	unset := pgtest.New(t, &pgtest.Options{Conf: map[string]string{"archive_mode": "on"}})
 	off := pgtest.New(t, &pgtest.Options{Conf: map[string]string{"archive_mode": "off", "wal_level": "minimal", "max_wal_senders": "0"}})
-	replica := pgtest.New(t, nil)
-	replica.Stop(t)
-	require.NoError(t, os.WriteFile(filepath.Join(replica.Data, "standby.signal"), nil, 0o600))
-	pgtest.Own(t, replica.Data)
-	replica.StartStandby(t)
 	readOnly := repotest.Fault{Op: repotest.OpCommit, Do: repotest.Fail(os.ErrPermission)}
 
 	for _, c := range []struct {
@@ -93,10 +88,6 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 	}{
 		{
 			name: "no server", conn: "host=/nonexistent", as: new(*pgconn.ConnectError),
-			verdicts: "connect FAILED, role skipped, settings skipped, store ok, objects ok, cluster skipped, archive skipped",
-		},
-		{
-			name: "standby", conn: replica.DSN("postgres"), is: backup.ErrStandby,
 			verdicts: "connect FAILED, role skipped, settings skipped, store ok, objects ok, cluster skipped, archive skipped",
 		},
 		{

@@ -15,7 +15,7 @@ import (
 	"github.com/pgcairn/pgcairn/wal"
 )
 
-// connect reaches the server and makes sure that it is a primary of a supported version.
+// connect reaches the server and makes sure that it is of a supported version.
 func (c *checker) connect(ctx context.Context) (string, error) {
 	conn, err := c.options.Connect(ctx)
 	if err != nil {
@@ -27,7 +27,11 @@ func (c *checker) connect(ctx context.Context) (string, error) {
 		return "", err
 	}
 	c.id = id
-	return fmt.Sprintf("PostgreSQL %d.%d at port %d, system identifier %d", c.server.version/10000, c.server.version%10000, port, id), nil
+	what := fmt.Sprintf("PostgreSQL %d.%d at port %d, system identifier %d", c.server.version/10000, c.server.version%10000, port, id)
+	if c.server.standby {
+		what += ", a standby"
+	}
+	return what, nil
 }
 
 // role makes sure that the role may start and stop a backup and, with SQL, read files.
@@ -43,13 +47,17 @@ func (c *checker) role(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%q may %s", role, what), nil
 }
 
-// settings makes sure that the server writes and archives the WAL that a recovery needs.
+// settings makes sure that the server writes and archives the WAL that a recovery needs. Of a standby that is its
+// primary's part, whose wal_level its own does not tell, and without which it could not be connected to.
 func (c *checker) settings(ctx context.Context) (string, error) {
 	var level, mode, command, library string
 	query := `select current_setting('wal_level'), current_setting('archive_mode'), current_setting('archive_command'),
 		coalesce(current_setting('archive_library', true), '')` // since 15
 	if err := c.server.conn.QueryRow(ctx, query).Scan(&level, &mode, &command, &library); err != nil {
 		return "", fmt.Errorf("backup: ask the server: %w", err)
+	}
+	if c.server.standby {
+		return fmt.Sprintf("archive_mode is %s on this standby; what counts are the primary's settings, which a check of that looks at", mode), nil
 	}
 	var wrong []error
 	if level != "replica" && level != "logical" {
@@ -149,6 +157,9 @@ func (c *checker) cluster(ctx context.Context) (string, error) {
 
 // archived has the server complete a segment, and waits until it is in the archive.
 func (c *checker) archived(ctx context.Context) (string, error) {
+	if c.server.standby {
+		return c.followed(ctx)
+	}
 	if _, err := c.server.mayExecute(ctx, "pg_switch_wal()"); err != nil {
 		return "", err
 	}
@@ -189,13 +200,7 @@ func (c *checker) archived(ctx context.Context) (string, error) {
 		case <-poll.C:
 		}
 	}
-	if !c.reads {
-		return n.String() + " arrived", nil
-	}
-	if err := c.archive.Read(ctx, n.String(), io.Discard); err != nil {
-		return "", err
-	}
-	return n.String() + " arrived, and was read back", nil
+	return c.arrived(ctx, n, "")
 }
 
 const (

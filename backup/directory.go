@@ -160,9 +160,12 @@ func (s *directorySession) Stop(ctx context.Context) (Stop, error) {
 	if control.SystemID != s.control.SystemID || control.ChecksumVersion != s.control.ChecksumVersion {
 		return Stop{}, &DirectoryError{Directory: s.pgdata, Reason: "another cluster has taken its place during the backup"}
 	}
-	stop, err := s.server.end(ctx)
-	stop.Control = content
-	return stop, err
+	return s.server.end(ctx, control, content)
+}
+
+// Replayed implements [Replayer].
+func (s *directorySession) Replayed(ctx context.Context) (Replay, error) {
+	return s.server.replayed(ctx)
 }
 
 // Catalog implements [Cataloger].

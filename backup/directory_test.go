@@ -194,12 +194,6 @@ func TestDirectory(t *testing.T) {
 		requireNoAnswer(t, err)
 		require.Empty(t, keys(t, r.Store(), "backups/"))
 	})
-	t.Run("server is a standby", func(t *testing.T) {
-		require.NoError(t, os.WriteFile(filepath.Join(c.Data, "standby.signal"), nil, 0o600))
-		pgtest.Own(t, c.Data)
-		c.StartStandby(t)
-		require.ErrorIs(t, fails(t, source(t, c.Data, c.DSN("postgres"))), backup.ErrStandby)
-	})
 }
 
 // A server that is too old or too new is named.

@@ -21,7 +21,7 @@ func (e *MissingWALError) Error() string {
 }
 
 // secureWAL returns nil once the repository holds every segment that the backup needs to become consistent. What an
-// archiver has not brought is pushed from the server, whose stop of the backup has completed the last of them.
+// archiver has not brought is pushed from the server. On a primary its stop of the backup has completed the last of them.
 func (t *taker) secureWAL(ctx context.Context, s Session) error {
 	m := &t.manifest
 	last := m.LastSegment()
@@ -35,7 +35,12 @@ func (t *taker) secureWAL(ctx context.Context, s Session) error {
 		if err != nil {
 			return err
 		}
-		if err := t.secure(ctx, s, name, int64(seg.Size)); err != nil {
+		if s.Start().Standby {
+			err = t.await(ctx, s, name, seg)
+		} else {
+			err = t.secure(ctx, s, name, int64(seg.Size))
+		}
+		if err != nil {
 			return err
 		}
 	}

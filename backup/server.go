@@ -3,17 +3,14 @@ package backup
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/pgcairn/pgcairn/internal/pgfile"
 	"github.com/pgcairn/pgcairn/wal"
 )
-
-// ErrStandby means that the server is a standby, from which backups cannot be taken yet.
-var ErrStandby = errors.New("backup: the server is a standby: connect to the primary")
 
 // VersionError means that the server's major version is not supported.
 type VersionError struct {
@@ -44,24 +41,23 @@ func (e *SessionLostError) Unwrap() error { return e.Err }
 
 // server is the connection that holds a non-exclusive backup: the server ends the backup when it closes.
 type server struct {
-	conn    *pgx.Conn
-	log     *slog.Logger
-	version int   // server_version_num
-	started int64 // see prepareSession
+	conn     *pgx.Conn
+	log      *slog.Logger
+	version  int          // server_version_num
+	started  int64        // see prepareSession
+	standby  bool         // the server is one
+	timeline wal.Timeline // that the backup has begun on
+	reached  wal.LSN      // of a standby, then
 }
 
 // identity prepares the connection and returns the cluster's system identifier and the server's port.
 func (s *server) identity(ctx context.Context) (id uint64, port int, err error) {
 	const query = `select current_setting('server_version_num')::int, current_setting('port')::int, pg_is_in_recovery()`
-	var standby bool
-	if err := s.conn.QueryRow(ctx, query).Scan(&s.version, &port, &standby); err != nil {
+	if err := s.conn.QueryRow(ctx, query).Scan(&s.version, &port, &s.standby); err != nil {
 		return 0, 0, fmt.Errorf("backup: ask the server: %w", err)
 	}
 	if major := s.version / 10000; major < minMajor || major > maxMajor {
 		return 0, 0, &VersionError{Version: s.version}
-	}
-	if standby {
-		return 0, 0, ErrStandby
 	}
 	var signed int64
 	if err := s.conn.QueryRow(ctx, `select system_identifier from pg_control_system()`).Scan(&signed); err != nil {
@@ -73,36 +69,58 @@ func (s *server) identity(ctx context.Context) (id uint64, port int, err error) 
 	return uint64(signed), port, nil
 }
 
-// begin starts the backup.
-func (s *server) begin(ctx context.Context, o BeginOptions) (Start, error) {
+// begin starts the backup. On a standby the server makes a restartpoint, which recovery may cancel again and again.
+func (s *server) begin(ctx context.Context, o BeginOptions) (start Start, err error) {
 	s.holdWAL(ctx)
+	err = s.again(ctx, func() error {
+		start, err = s.start(ctx, o)
+		return err
+	})
+	if err != nil {
+		return Start{}, err
+	}
+	s.standby = start.Standby
+	err = s.again(ctx, func() error { return s.describe(ctx, &start) })
+	s.timeline, s.reached = start.Timeline, start.Reached
+	return start, err
+}
+
+func (s *server) start(ctx context.Context, o BeginOptions) (Start, error) {
 	start := Start{PGVersion: s.version}
-	query := `select pg_backup_start($1, fast => $2)::text, clock_timestamp()`
+	query := `select pg_backup_start($1, fast => $2)::text, clock_timestamp(), pg_is_in_recovery()`
 	if s.version < 150000 {
-		query = `select pg_start_backup($1, fast => $2, exclusive => false)::text, clock_timestamp()`
+		query = `select pg_start_backup($1, fast => $2, exclusive => false)::text, clock_timestamp(), pg_is_in_recovery()`
 	}
 	var lsn string
-	if err := s.conn.QueryRow(ctx, query, o.Label, !o.Spread).Scan(&lsn, &start.Time); err != nil {
+	if err := s.conn.QueryRow(ctx, query, o.Label, !o.Spread).Scan(&lsn, &start.Time, &start.Standby); err != nil {
 		return Start{}, fmt.Errorf("backup: start the backup on the server: %w", err)
 	}
 	var err error
-	if start.LSN, err = wal.ParseLSN(lsn); err != nil {
-		return Start{}, err
-	}
+	start.LSN, err = wal.ParseLSN(lsn)
+	return start, err
+}
+
+// describe adds what else is to be known of a backup that has begun.
+func (s *server) describe(ctx context.Context, start *Start) error {
 	if err := s.conn.QueryRow(ctx, `select timeline_id from pg_control_checkpoint()`).Scan(&start.Timeline); err != nil {
-		return Start{}, fmt.Errorf("backup: ask for the timeline: %w", err)
+		return fmt.Errorf("backup: ask for the timeline: %w", err)
+	}
+	if start.Standby {
+		if err := s.checkBegun(ctx, start); err != nil {
+			return err
+		}
 	}
 	// Those in place (allow_in_place_tablespaces, with a relative location) are part of the data directory.
 	rows, err := s.conn.Query(ctx, `select oid, spcname, pg_tablespace_location(oid) from pg_tablespace
 		where pg_tablespace_location(oid) like '/%' order by oid`)
 	if err != nil {
-		return Start{}, fmt.Errorf("backup: list tablespaces: %w", err)
+		return fmt.Errorf("backup: list tablespaces: %w", err)
 	}
 	start.Tablespaces, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Tablespace])
 	if err != nil {
-		return Start{}, fmt.Errorf("backup: list tablespaces: %w", err)
+		return fmt.Errorf("backup: list tablespaces: %w", err)
 	}
-	return start, nil
+	return nil
 }
 
 // holdWAL keeps the server from recycling segments that the backup needs, where nothing archives them, by a replication
@@ -116,23 +134,29 @@ func (s *server) holdWAL(ctx context.Context) {
 	}
 }
 
-// end stops the backup. It does not wait for archiving: Take sees to the segments itself.
-func (s *server) end(ctx context.Context) (Stop, error) {
-	query := `select lsn::text, labelfile, spcmapfile, clock_timestamp() from pg_backup_stop(wait_for_archive => false)`
+// end stops the backup. control is pg_control, read after all other files. It does not wait for archiving: Take sees to
+// the segments itself.
+func (s *server) end(ctx context.Context, control pgfile.Control, content []byte) (Stop, error) {
+	// A primary may have another clock than its standby. What is in the backup was committed before it ended.
+	const columns = `lsn::text, labelfile, spcmapfile,
+		greatest(clock_timestamp(), case when pg_is_in_recovery() then pg_last_xact_replay_timestamp() end)`
+	query := `select ` + columns + ` from pg_backup_stop(wait_for_archive => false)`
 	if s.version < 150000 {
-		query = `select lsn::text, labelfile, spcmapfile, clock_timestamp() from pg_stop_backup(exclusive => false, wait_for_archive => false)`
+		query = `select ` + columns + ` from pg_stop_backup(exclusive => false, wait_for_archive => false)`
 	}
-	var stop Stop
+	stop := Stop{Control: content}
 	var lsn string
 	var spcmap *string
 	if err := s.conn.QueryRow(ctx, query).Scan(&lsn, &stop.Label, &spcmap, &stop.Time); err != nil {
-		return Stop{}, fmt.Errorf("backup: stop the backup on the server: %w", s.judge(ctx, err))
+		return Stop{}, fmt.Errorf("backup: stop the backup on the server: %w", s.promoted(ctx, s.judge(ctx, err)))
 	}
 	if spcmap != nil {
 		stop.TablespaceMap = *spcmap
 	}
 	var err error
-	stop.LSN, err = wal.ParseLSN(lsn)
+	if stop.LSN, err = wal.ParseLSN(lsn); err == nil && s.standby {
+		err = s.checkEnded(ctx, stop, control)
+	}
 	return stop, err
 }
 

@@ -115,6 +115,8 @@ type Start struct {
 	PGVersion      int // server_version_num
 	Timeline       wal.Timeline
 	LSN            wal.LSN
+	Standby        bool      // the server is a standby
+	Reached        wal.LSN   // of a standby: the backup will not end before it
 	Time           time.Time // by the server's clock
 	PageSize       uint32    // in bytes
 	RelSegPages    uint32    // pages in a file of a relation

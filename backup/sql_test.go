@@ -6,8 +6,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -286,13 +284,6 @@ func TestSQL(t *testing.T) {
 		var foreign *wal.ForeignError
 		require.ErrorAs(t, err, &foreign)
 		requireQuiet(t, c)
-	})
-	t.Run("server is a standby", func(t *testing.T) {
-		c.Stop(t)
-		require.NoError(t, os.WriteFile(filepath.Join(c.Data, "standby.signal"), nil, 0o600))
-		pgtest.Own(t, c.Data)
-		c.StartStandby(t)
-		require.ErrorIs(t, requireFails(t, c, source, nil), backup.ErrStandby)
 	})
 }
 

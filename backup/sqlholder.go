@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/pgcairn/pgcairn/internal/pgfile"
 )
 
 const (
@@ -56,8 +58,8 @@ func (h *holder) heldLately(ctx context.Context) error {
 }
 
 // end stops the backup on the server.
-func (h *holder) end(ctx context.Context) (Stop, error) {
-	stop, err := h.server.end(ctx)
+func (h *holder) end(ctx context.Context, control pgfile.Control, content []byte) (Stop, error) {
+	stop, err := h.server.end(ctx, control, content)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.stopped = err == nil

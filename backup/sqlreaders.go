@@ -152,9 +152,9 @@ func connectionFailed(err error) bool {
 }
 
 // interrupted matches errors of the server that may not come again: somebody has cancelled the query, or ended the
-// session; the server goes down, or comes up.
+// session; recovery has, on a standby; the server goes down, or comes up.
 func interrupted(err error) bool {
-	return slices.Contains([]string{"57014", "57P01", "57P02", "57P03", "57P05"}, codeOf(err))
+	return slices.Contains([]string{recoveryConflict, "57014", "57P01", "57P02", "57P03", "57P05"}, codeOf(err))
 }
 
 const tooManyConnections = "53300"

@@ -33,13 +33,16 @@ func (s *sqlSession) Summaries(ctx context.Context, t wal.Timeline, from, to wal
 	return s.holder.summaries(ctx, t, from, to)
 }
 
+// Replayed implements [Replayer].
+func (s *sqlSession) Replayed(ctx context.Context) (Replay, error) { return s.holder.replayed(ctx) }
+
 func (s *sqlSession) Start() Start { return s.start }
 
 // readControl reads pg_control by the connection that holds the backup.
 func (s *sqlSession) readControl(ctx context.Context) (pgfile.Control, []byte, error) {
 	control, content, err := pgfile.ReadControlBy(func() (b []byte, err error) {
 		const query = `select pg_read_binary_file($1, 0, 65536, false)`
-		err = s.holder.conn.QueryRow(ctx, query, pgfile.ControlPath).Scan(&b)
+		err = s.holder.again(ctx, func() error { return s.holder.conn.QueryRow(ctx, query, pgfile.ControlPath).Scan(&b) })
 		return b, err
 	})
 	if err != nil {
@@ -75,9 +78,7 @@ func (s *sqlSession) Stop(ctx context.Context) (Stop, error) {
 	if control.SystemID != s.control.SystemID || control.ChecksumVersion != s.control.ChecksumVersion {
 		return Stop{}, errors.New("backup: another cluster has taken the server's place during the backup")
 	}
-	stop, err := s.holder.end(ctx)
-	stop.Control = content
-	return stop, err
+	return s.holder.end(ctx, control, content)
 }
 
 func (s *sqlSession) Close() error {

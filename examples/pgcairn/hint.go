@@ -44,7 +44,7 @@ var hints = []struct {
 	{as[*socketError], "is the program that serves PGCAIRN_SOCKET running, as a user that shares the socket?"},
 	{as[*wal.NameError], "use: archive_command = 'pgcairn wal push %p' and restore_command = 'pgcairn wal fetch %f %p'"},
 
-	{is(backup.ErrStandby), "point --dsn or PGHOST and PGPORT to the primary"},
+	{as[*backup.PromotedError], "back up again, which takes a full backup of the new timeline; nothing was committed"},
 	{as[*backup.VersionError], "use a version of pgcairn that supports this server"},
 	{as[*backup.DirectoryError], "let --pgdata be what SHOW data_directory says on the server of --dsn, on this host"},
 	{as[*backup.ClockError], "set the clock, for instance by NTP"},

@@ -1,0 +1,102 @@
+package restore_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/pgcairn/pgcairn/backup"
+	"github.com/pgcairn/pgcairn/internal/pgtest"
+	"github.com/pgcairn/pgcairn/repo"
+	"github.com/pgcairn/pgcairn/restore"
+	"github.com/stretchr/testify/require"
+)
+
+// standbySource makes a source of a standby. What the role takes is done on the primary.
+func standbySource(t *testing.T, primary, standby *pgtest.Cluster, sql bool) backup.Source {
+	t.Helper()
+	if !sql {
+		return source(t, standby)
+	}
+	s, err := backup.SQL(strings.Replace(standby.DSN("postgres"), "user=postgres", "user=backup", 1), nil)
+	require.NoError(t, err)
+	primary.Exec(t, `create role backup login replication`)
+	standby.CatchUp(t, primary)
+	_, err = s.Begin(t.Context(), backup.BeginOptions{})
+	var denied *backup.PrivilegeError
+	require.ErrorAs(t, err, &denied)
+	primary.Exec(t, denied.Grant())
+	standby.CatchUp(t, primary)
+	return s
+}
+
+// newPair makes a primary and a standby that streams from it.
+func newPair(t *testing.T, major int) (primary, standby *pgtest.Cluster) {
+	t.Helper()
+	conf := archiving()
+	if major >= 17 {
+		conf["summarize_wal"] = "on"
+	}
+	primary = pgtest.New(t, &pgtest.Options{Major: major, Conf: conf, SegmentSize: 1 << 20, NoChecksums: major%2 == 0})
+	return primary, primary.Follow(t, &pgtest.BootOptions{Conf: map[string]string{"wal_keep_size": "2GB"}})
+}
+
+// TestBackupsFromAStandby takes backups from a standby while its primary, whose archiver does not come along, is written
+// to: a full one, and differences by every method. Each restores to what the primary has.
+func TestBackupsFromAStandby(t *testing.T) {
+	t.Parallel()
+	for name, sql := range map[string]bool{"directory": false, "sql": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pgtest.Each(t, func(t *testing.T, major int) {
+				primary, standby := newPair(t, major)
+				s := standbySource(t, primary, standby, sql)
+				r := newRepo(t, true)
+				prepareChanges(t, primary)
+				load := pgtest.StartLoad(t, primary, nil)
+				all := []*backup.Manifest{takeFrom(t, r, s, backup.Full, "")}
+				require.Contains(t, all[0].Label, "BACKUP FROM: standby")
+				methods := []backup.Method{backup.ByIndex, backup.ByLSN, backup.ByCompare}
+				if major >= 17 {
+					methods = append(methods, backup.BySummary)
+				}
+				for round, method := range []backup.Method{methods[major%len(methods)], methods[(major+1)%len(methods)], ""} {
+					change(t, primary, round)
+					standby.CatchUp(t, primary)
+					all = append(all, takeFrom(t, r, s, backup.Incremental, method))
+				}
+				last := all[len(all)-1]
+				require.Equal(t, backup.ByIndex, last.Method, last.Reason)
+				load.Stop(t)
+				pushAll(t, primary, r) // which also compares what the standby's backups have pushed
+				want := pgtest.Checksums(t, primary)
+				first := all[0]
+				if sql {
+					first = all[1+major%2]
+				}
+				for _, m := range []*backup.Manifest{first, last} {
+					b := recovered(t, r, restore.Latest(), &restore.PlanOptions{Backup: m.ID}, nil, nil)
+					require.Equal(t, want, pgtest.Checksums(t, b))
+					require.False(t, b.InRecovery(t))
+					if m == last {
+						requireVisible(t, b)
+						pgtest.Amcheck(t, b)
+					}
+					b.Stop(t)
+				}
+			})
+		})
+	}
+}
+
+// takeFrom takes a backup that has to be of the type, and by the method, unless that is empty.
+func takeFrom(t *testing.T, r *repo.Repo, s backup.Source, kind backup.Type, method backup.Method) *backup.Manifest {
+	t.Helper()
+	m, err := backup.Take(t.Context(), r, s, &backup.Options{Type: kind, Method: method})
+	require.NoError(t, err)
+	require.Zero(t, m.BadPages)
+	require.Equal(t, kind, m.Type, m.Reason)
+	if method != "" {
+		require.Equal(t, method, m.Method)
+	}
+	return m
+}
