@@ -45,6 +45,35 @@ func goldenCipher(t *testing.T, name string) repo.Cipher {
 	return c
 }
 
+// openGolden opens a copy of a golden repository.
+func openGolden(t *testing.T, dir, name string) *repo.Repo {
+	t.Helper()
+	mine := filepath.Join(t.TempDir(), "repository")
+	require.NoError(t, os.CopyFS(mine, os.DirFS(filepath.Join(dir, name))))
+	store, err := repo.OpenDir(mine, &repo.DirOptions{MustExist: true})
+	require.NoError(t, err)
+	r, err := repo.Open(t.Context(), store, &repo.Options{Cipher: goldenCipher(t, name)})
+	require.NoError(t, err)
+	return r
+}
+
+// requireGolden requires that a manifest has a text, and would have it if it were written today.
+func requireGolden(t *testing.T, r *repo.Repo, id backup.ID, want []byte) *backup.Manifest {
+	t.Helper()
+	m, err := backup.Load(t.Context(), r, id)
+	require.NoError(t, err)
+	obj, err := r.OpenObject(t.Context(), "backups/"+string(id))
+	require.NoError(t, err)
+	defer obj.Close()
+	got, err := io.ReadAll(obj)
+	require.NoError(t, err)
+	require.Equal(t, string(want), string(got))
+	text, err := m.Encode()
+	require.NoError(t, err)
+	require.Equal(t, string(want), string(text), "today's code writes the same manifest")
+	return m
+}
+
 // What was written once can be read, listed and restored for ever.
 func TestGoldenRepositories(t *testing.T) {
 	for _, name := range []string{"plain", "encrypted"} {
@@ -52,29 +81,12 @@ func TestGoldenRepositories(t *testing.T) {
 			if *update {
 				writeGolden(t, name)
 			}
-			dir := filepath.Join(t.TempDir(), "repository")
-			require.NoError(t, os.CopyFS(dir, os.DirFS(filepath.Join(golden, name))))
-			store, err := repo.OpenDir(dir, nil)
-			require.NoError(t, err)
-			r, err := repo.Open(t.Context(), store, &repo.Options{Cipher: goldenCipher(t, name)})
-			require.NoError(t, err)
-
+			r := openGolden(t, golden, name)
 			all := requireSound(t, r)
 			require.Len(t, all, 1)
-			m, err := backup.Load(t.Context(), r, all[0].ID)
-			require.NoError(t, err)
 			want, err := os.ReadFile(filepath.Join(golden, name+".manifest.jsonl"))
 			require.NoError(t, err)
-			obj, err := r.OpenObject(t.Context(), "backups/"+string(m.ID))
-			require.NoError(t, err)
-			defer obj.Close()
-			got, err := io.ReadAll(obj)
-			require.NoError(t, err)
-			require.Equal(t, string(want), string(got))
-			text, err := m.Encode()
-			require.NoError(t, err)
-			require.Equal(t, string(want), string(text), "today's code writes the same manifest")
-
+			requireGolden(t, r, all[0].ID, want)
 			spaces := map[string]string{"fast": filepath.Join(t.TempDir(), "fast")}
 			require.NoError(t, goldenCluster().Compare(run(t, r, &restore.Options{Tablespaces: spaces})))
 		})
