@@ -3,7 +3,6 @@ package backup_test
 import (
 	"bytes"
 	"context"
-	"iter"
 	"log/slog"
 	"net"
 	"os"
@@ -21,42 +20,6 @@ import (
 	"github.com/pgcairn/pgcairn/internal/pgtest"
 	"github.com/stretchr/testify/require"
 )
-
-// meanwhile is a source with something that happens while it is backed up.
-type meanwhile struct {
-	backup.Source
-	listing func() // before files are listed
-	reading func() // after that
-}
-
-func (m meanwhile) Begin(ctx context.Context, o backup.BeginOptions) (backup.Session, error) {
-	s, err := m.Source.Begin(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	return meanwhileSession{s, m}, nil
-}
-
-type meanwhileSession struct {
-	backup.Session
-	m meanwhile
-}
-
-func (s meanwhileSession) Files(ctx context.Context) iter.Seq2[backup.Entry, error] {
-	return func(yield func(backup.Entry, error) bool) {
-		if s.m.listing != nil {
-			s.m.listing()
-		}
-		for e, err := range s.Session.(backup.Lister).Files(ctx) {
-			if !yield(e, err) {
-				return
-			}
-		}
-		if s.m.reading != nil {
-			s.m.reading()
-		}
-	}
-}
 
 // requireQuiet requires that a server soon has no backup, and no slot that holds WAL back.
 func requireQuiet(t *testing.T, c *pgtest.Cluster) {
@@ -158,7 +121,7 @@ func TestDirectory(t *testing.T) {
 		require.Contains(t, log.String(), "WAL is not held back")
 	})
 	t.Run("session is terminated", func(t *testing.T) {
-		s := meanwhile{Source: source(t, c.Data, c.DSN("postgres")), reading: func() {
+		s := backuptest.Meanwhile{Source: source(t, c.Data, c.DSN("postgres")), Reading: func() {
 			c.Exec(t, `select pg_terminate_backend(active_pid) from pg_replication_slots`)
 		}}
 		r := newRepo(t, nil, nil)
@@ -174,7 +137,7 @@ func TestDirectory(t *testing.T) {
 	})
 	t.Run("is cancelled", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		s := meanwhile{Source: source(t, c.Data, c.DSN("postgres")), reading: func() {
+		s := backuptest.Meanwhile{Source: source(t, c.Data, c.DSN("postgres")), Reading: func() {
 			require.Equal(t, int64(1), pgtest.Value[int64](t, c, `select count(*) from pg_replication_slots`))
 			cancel()
 		}}
@@ -188,7 +151,7 @@ func TestDirectory(t *testing.T) {
 		requireSound(t, r)
 	})
 	t.Run("server goes down", func(t *testing.T) {
-		s := meanwhile{Source: source(t, c.Data, c.DSN("postgres")), reading: func() { c.StopImmediate(t) }}
+		s := backuptest.Meanwhile{Source: source(t, c.Data, c.DSN("postgres")), Reading: func() { c.StopImmediate(t) }}
 		r := newRepo(t, nil, nil)
 		_, err := backup.Take(t.Context(), r, s, nil)
 		requireNoAnswer(t, err)

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/pgcairn/pgcairn/backup"
+	"github.com/pgcairn/pgcairn/backup/backuptest"
 	"github.com/pgcairn/pgcairn/internal/pgtest"
 	"github.com/pgcairn/pgcairn/wal"
 	"github.com/stretchr/testify/require"
@@ -120,7 +121,7 @@ func TestSQLSessionIsLost(t *testing.T) {
 		require.ErrorAs(t, requireFails(t, c, s, again), &lost)
 	}
 	t.Run("terminated before files are read", func(t *testing.T) {
-		lost(t, meanwhile{Source: source, listing: func() { c.Exec(t, terminateHolder) }}, source)
+		lost(t, backuptest.Meanwhile{Source: source, Listing: func() { c.Exec(t, terminateHolder) }}, source)
 	})
 	t.Run("terminated while files are read", func(t *testing.T) {
 		lost(t, atOpen{source, 100, func() { c.Exec(t, terminateHolder) }}, source)

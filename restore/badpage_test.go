@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgcairn/pgcairn/backup"
+	"github.com/pgcairn/pgcairn/backup/backuptest"
 	"github.com/pgcairn/pgcairn/internal/pgtest"
 	"github.com/pgcairn/pgcairn/restore"
 )
@@ -32,7 +33,7 @@ func TestBadPages(t *testing.T) {
 				require.NoError(t, err)
 			}
 			r := newRepo(t, false)
-			m, err := backup.Take(t.Context(), r, meanwhile{Source: of(t, c), reading: func() {
+			m, err := backup.Take(t.Context(), r, backuptest.Meanwhile{Source: of(t, c), Reading: func() {
 				c.Exec(t, `update plain set pad = repeat('y', 100) where ctid = '(3,1)'`) // which the server has in memory
 			}}, nil)
 			require.NoError(t, err)

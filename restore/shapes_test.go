@@ -1,9 +1,7 @@
 package restore_test
 
 import (
-	"context"
 	"fmt"
-	"iter"
 	"maps"
 	"os"
 	"path/filepath"
@@ -11,66 +9,11 @@ import (
 	"testing"
 
 	"github.com/pgcairn/pgcairn/backup"
+	"github.com/pgcairn/pgcairn/backup/backuptest"
 	"github.com/pgcairn/pgcairn/internal/pgtest"
 	"github.com/pgcairn/pgcairn/restore"
 	"github.com/stretchr/testify/require"
 )
-
-// meanwhile is a source with something that happens while it is backed up.
-type meanwhile struct {
-	backup.Source
-	listing func() // before files are listed
-	reading func() // after that
-}
-
-func (m meanwhile) Begin(ctx context.Context, o backup.BeginOptions) (backup.Session, error) {
-	s, err := m.Source.Begin(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	if sent, ok := s.(backup.Streamer); ok {
-		return meanwhileSent{s, sent, m}, nil
-	}
-	return meanwhileSession{s, m}, nil
-}
-
-// meanwhileSent is one whose server sends its files.
-type meanwhileSent struct {
-	backup.Session
-	backup.Streamer
-	m meanwhile
-}
-
-func (s meanwhileSent) Send(ctx context.Context, base *backup.Manifest) (backup.Sending, error) {
-	sending, err := s.Streamer.Send(ctx, base)
-	for _, f := range []func(){s.m.listing, s.m.reading} { // the server does both as it goes
-		if f != nil {
-			f()
-		}
-	}
-	return sending, err
-}
-
-type meanwhileSession struct {
-	backup.Session
-	m meanwhile
-}
-
-func (s meanwhileSession) Files(ctx context.Context) iter.Seq2[backup.Entry, error] {
-	return func(yield func(backup.Entry, error) bool) {
-		if s.m.listing != nil {
-			s.m.listing()
-		}
-		for e, err := range s.Session.(backup.Lister).Files(ctx) {
-			if !yield(e, err) {
-				return
-			}
-		}
-		if s.m.reading != nil {
-			s.m.reading()
-		}
-	}
-}
 
 // ownDir makes a directory for the server to use.
 func ownDir(t *testing.T, elements ...string) string {
@@ -139,13 +82,13 @@ func testShapes(t *testing.T, source sourceOf) {
 	require.NoError(t, os.Symlink("/etc/passwd", filepath.Join(c.Data, "link")))
 
 	r := newRepo(t, false)
-	m, err := backup.Take(t.Context(), r, meanwhile{
+	m, err := backup.Take(t.Context(), r, backuptest.Meanwhile{
 		Source: source(t, c),
-		listing: func() {
+		Listing: func() {
 			c.Exec(t, `create database during`)
 			c.ExecIn(t, "during", `create table d as select i from generate_series(1, 1000) i`)
 		},
-		reading: func() {
+		Reading: func() {
 			c.Exec(t, `drop table in_place`, `truncate in_fast`, `insert into in_fast select i, 'new' from generate_series(1, 10) i`,
 				`alter system set log_line_prefix = '`+strings.Repeat("%m ", 300)+`'`, `create database after`)
 			c.ExecIn(t, "after", `create table d as select i from generate_series(1, 1000) i`)
@@ -294,7 +237,7 @@ func testTablespaceCreatedDuringTheBackup(t *testing.T, source sourceOf) {
 	c := pgtest.New(t, &pgtest.Options{Conf: archiving()})
 	dir := ownDir(t, pgtest.Dir(t), "space")
 	r := newRepo(t, false)
-	m, err := backup.Take(t.Context(), r, meanwhile{Source: source(t, c), listing: func() {
+	m, err := backup.Take(t.Context(), r, backuptest.Meanwhile{Source: source(t, c), Listing: func() {
 		c.Exec(t, fmt.Sprintf(`create tablespace late location '%s'`, dir), `create table t tablespace late as select i from generate_series(1, 1000) i`)
 	}}, nil)
 	require.NoError(t, err)

@@ -297,3 +297,22 @@ func TestNewRefusesFilesThatCannotBeRead(t *testing.T) {
 	require.Panics(t, func() { backuptest.New(&backuptest.Options{Files: os.DirFS("/nowhere")}) })
 	require.Empty(t, backuptest.New(&backuptest.Options{Files: fstest.MapFS{}}).Files())
 }
+
+func TestMeanwhile(t *testing.T) {
+	t.Parallel()
+	c := backuptest.New(nil)
+	m, err := backup.Take(t.Context(), newRepo(t, c), backuptest.Meanwhile{
+		Source:  c,
+		Listing: func() { c.Write("base/5/20000", backuptest.Pages(0, 1, 1, "listed")) },
+		Reading: func() { c.Remove("base/5/16390") },
+	}, nil)
+	require.NoError(t, err)
+	paths := map[string]bool{}
+	for _, f := range m.FileList {
+		paths[f.Path] = true
+	}
+	require.True(t, paths["base/5/20000"])
+	require.False(t, paths["base/5/16390"])
+	_, err = backup.Take(t.Context(), newRepo(t, c), backuptest.Meanwhile{Source: c}, nil)
+	require.NoError(t, err)
+}
