@@ -31,11 +31,12 @@ type aheadDir struct {
 type aheadFile struct {
 	path    string
 	f       *os.File
+	system  System
 	segment Segment
 }
 
-// find opens a segment that is there and right. What is there and wrong is removed.
-func (d aheadDir) find(n Name) (*aheadFile, bool) {
+// find opens a segment of a cluster that is there and right. What is there and wrong, or of another cluster, is removed.
+func (d aheadDir) find(n Name, id uint64) (*aheadFile, bool) {
 	entries, err := os.ReadDir(d.dir)
 	if err != nil {
 		return nil, false
@@ -51,8 +52,8 @@ func (d aheadDir) find(n Name) (*aheadFile, bool) {
 		if err != nil {
 			continue // somebody has taken it
 		}
-		if seg, ok := rightSegment(n, f, want); ok {
-			return &aheadFile{path: path, f: f, segment: seg}, true
+		if sys, seg, ok := rightSegment(n, f, want); ok && sys.ID == id {
+			return &aheadFile{path: path, f: f, system: sys, segment: seg}, true
 		}
 		_ = f.Close()
 		_ = os.Remove(path)
@@ -60,22 +61,22 @@ func (d aheadDir) find(n Name) (*aheadFile, bool) {
 	return nil, false
 }
 
-// rightSegment returns which segment a file is, unless it is another than its name tells.
-func rightSegment(n Name, f *os.File, want digest) (Segment, bool) {
+// rightSegment returns which segment a file is, and of which cluster, unless it is another than its name tells.
+func rightSegment(n Name, f *os.File, want digest) (sys System, seg Segment, ok bool) {
 	w, err := opened(n, f, "")
 	if err != nil {
-		return Segment{}, false
+		return sys, seg, false
 	}
 	h, err := ReadHeader(whole(w.content))
 	if err != nil || h.check(n) != nil || w.content.Size() != int64(h.SegmentSize) {
-		return Segment{}, false
+		return sys, seg, false
 	}
 	got, err := digestOf(w.content)
 	if err != nil || got != want {
-		return Segment{}, false
+		return sys, seg, false
 	}
-	seg, err := n.Segment(h.SegmentSize)
-	return seg, err == nil
+	seg, err = n.Segment(h.SegmentSize)
+	return System{ID: h.SystemID, SegmentSize: h.SegmentSize}, seg, err == nil
 }
 
 // has tells whether a segment is there, right or wrong.

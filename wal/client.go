@@ -2,6 +2,7 @@ package wal
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,10 @@ import (
 // for each segment costs next to nothing. Every call is a connection of its own; a Client may be used concurrently.
 type Client struct {
 	Socket string // path of the server's Unix socket
+
+	// SystemID is the system identifier of the cluster whose files are fetched, as in [Options]. The default, 0, takes
+	// that of the data directory they go to.
+	SystemID uint64
 }
 
 // Push is [Archive.Push] by way of the server: nil means durable. *[ConflictError], *[ForeignError], *[SegmentError] and
@@ -29,7 +34,7 @@ func (c Client) Push(ctx context.Context, path string) error {
 		return err
 	}
 	defer f.Close()
-	_, err = c.ask(ctx, request{Do: "push", Name: f.name.String()}, f.f)
+	_, err = c.ask(ctx, request{Do: "push", Name: f.name.String(), System: noteOf(f)}, f.f)
 	return err
 }
 
@@ -37,12 +42,17 @@ func (c Client) Push(ctx context.Context, path string) error {
 // rights, synced and renamed. An error matches fs.ErrNotExist only when the archive itself has answered so, and never
 // because there is no server, no socket or no directory. Others are as with [Client.Push], and *[repo.CorruptError].
 func (c Client) Fetch(ctx context.Context, name, dst string) error {
-	if _, err := ParseName(name); err != nil {
+	n, err := ParseName(name)
+	if err != nil {
 		return err
 	}
+	there := systemAt(dst)
+	if c.SystemID != 0 && there != 0 && there != c.SystemID {
+		return &ForeignError{Name: whereTo(n), Got: there, Want: c.SystemID}
+	}
 	var refused error
-	err := durable.Fill(dst, 0o600, func(f *os.File) error {
-		size, err := c.ask(ctx, request{Do: "fetch", Name: name}, f)
+	err = durable.Fill(dst, 0o600, func(f *os.File) error {
+		size, err := c.ask(ctx, request{Do: "fetch", Name: name, System: cmp.Or(c.SystemID, there)}, f)
 		if refused = err; err != nil {
 			return err
 		}

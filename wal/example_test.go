@@ -166,7 +166,7 @@ func ExampleArchive_Claim() {
 	fmt.Println(archive.Claim(ctx, "that cluster", wal.System{ID: 4712, SegmentSize: wal.MinSegmentSize}))
 	// Output:
 	// <nil>
-	// wal: that cluster is of system identifier 4712, but this repository belongs to system identifier 4711: use a repository of its own for each cluster
+	// wal: that cluster is of system identifier 4712, but this repository belongs to system identifier 4711: use a repository of its own for each cluster; if the cluster was upgraded, take a backup that says so, from system identifier 4711
 }
 
 func ExampleArchive_Coverage() {

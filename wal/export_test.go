@@ -19,8 +19,12 @@ func RollUpKey(sys System, s Segment) string { return sys.rollUpKey(groupOf(s)) 
 
 // Indexes reads the indexes of segments.
 func (a *Archive) Indexes(ctx context.Context, segments []Segment, changes bool) ([]*Index, error) {
+	sys, err := a.System(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var all []*Index
-	for ix, err := range a.indexes(ctx, segments, changes) {
+	for ix, err := range a.indexes(ctx, sys, segments, changes) {
 		if err != nil {
 			return nil, err
 		}

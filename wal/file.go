@@ -12,6 +12,7 @@ import (
 type walFile struct {
 	name    Name
 	pgdata  string // directory that it would lie in the pg_wal of; it may be none
+	system  uint64 // system identifier of the cluster, where whoever hands the file over has told; or 0
 	content *io.SectionReader
 	f       *os.File
 }
@@ -55,6 +56,14 @@ func opened(n Name, f *os.File, pgdata string) (*walFile, error) {
 
 func notRegular(n Name) error {
 	return &SegmentError{Name: n.String(), Err: errors.New("not a regular file")}
+}
+
+// systemID is the system identifier of the cluster that the file is of, as far as is known without reading it; or 0.
+func (f *walFile) systemID() uint64 {
+	if f.system != 0 {
+		return f.system
+	}
+	return systemIn(f.pgdata)
 }
 
 // Close closes the file.

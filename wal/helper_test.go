@@ -241,3 +241,11 @@ func keepSeed(t testing.TB, kind, name string, b []byte) {
 		place(t, filepath.Join("testdata", "seed", kind), name, b)
 	}
 }
+
+// readPath returns what is in a file.
+func readPath(t testing.TB, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return b
+}

@@ -28,12 +28,13 @@ func (a *Archive) Index(ctx context.Context, s Segment) (*Index, error) {
 		return nil, err
 	}
 	sys, err := a.System(ctx)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("wal: %s is not in the archive, which holds nothing yet: %w", n, fs.ErrNotExist)
-	}
 	if err != nil {
-		return nil, err
+		return nil, noneYet(n, err)
 	}
+	return a.index(ctx, sys, n, s)
+}
+
+func (a *Archive) index(ctx context.Context, sys System, n Name, s Segment) (*Index, error) {
 	if s.Size != sys.SegmentSize {
 		return nil, fmt.Errorf("wal: the archive holds segments of %d bytes, not of %d", sys.SegmentSize, s.Size)
 	}
@@ -45,7 +46,7 @@ func (a *Archive) Index(ctx context.Context, s Segment) (*Index, error) {
 		return nil, fmt.Errorf("wal: index of %s: %w", n, err)
 	}
 	if len(notes) == 0 {
-		return a.makeIndex(ctx, s)
+		return a.makeIndex(ctx, sys, n, s)
 	}
 	ix := new(Index)
 	if err := ix.UnmarshalBinary(notes); err != nil {
@@ -58,9 +59,9 @@ func (a *Archive) Index(ctx context.Context, s Segment) (*Index, error) {
 }
 
 // makeIndex indexes a segment by its content.
-func (a *Archive) makeIndex(ctx context.Context, s Segment) (*Index, error) {
+func (a *Archive) makeIndex(ctx context.Context, sys System, n Name, s Segment) (*Index, error) {
 	x := newIndexer(s)
-	if err := a.Read(ctx, s.Name(), x); err != nil {
+	if err := a.read(ctx, sys, n, x); err != nil {
 		return nil, err
 	}
 	return x.finish(), nil

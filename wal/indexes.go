@@ -14,16 +14,8 @@ import (
 // indexes yields the indexes of segments in the order given, with their changes or without. It asks for up to eight
 // groups, or segments, at a time: fewer at first, since who looks for something may find it soon. What is rolled up
 // takes one request a group. After an error it yields nothing more.
-func (a *Archive) indexes(ctx context.Context, segments []Segment, changes bool) iter.Seq2[*Index, error] {
+func (a *Archive) indexes(ctx context.Context, sys System, segments []Segment, changes bool) iter.Seq2[*Index, error] {
 	return func(yield func(*Index, error) bool) {
-		if len(segments) == 0 {
-			return
-		}
-		sys, err := a.System(ctx)
-		if err != nil {
-			yield(nil, notMissing(err)) // there are segments
-			return
-		}
 		parts := byGroup(segments)
 		for ahead := 1; len(parts) > 0; ahead = min(2*ahead, 8) {
 			now := parts[:min(ahead, len(parts))]
@@ -87,8 +79,11 @@ func (a *Archive) indexesOf(ctx context.Context, sys System, segments []Segment,
 		if all[i] = rolled[s.Number]; all[i] != nil {
 			continue
 		}
-		g.Go(func() (err error) {
-			all[i], err = a.Index(ctx, s)
+		g.Go(func() error {
+			n, err := ParseName(s.Name())
+			if err == nil {
+				all[i], err = a.index(ctx, sys, n, s)
+			}
 			return err
 		})
 	}

@@ -7,14 +7,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/zeebo/xxh3"
 )
 
 // keptIndexes are the indexes of segments that this host has archived of late: to roll them up, and for a host that cannot
-// read the repository to know what its own backups need. An index is a file, indexes/<group>/<segment> in the state directory,
-// which begins with a sum of its name and content. It is written without syncing: what a crash leaves of one has not
+// read the repository to know what its own backups need. An index is a file,
+// indexes/<system id>/<group>/<segment> in the state directory, which begins with a sum of its name and content. It is written without syncing: what a crash leaves of one has not
 // that sum, and is not used.
 //
 // The zero value keeps nothing.
@@ -25,6 +26,24 @@ func keptIndexesIn(state string) keptIndexes {
 		return keptIndexes{}
 	}
 	return keptIndexes{dir: filepath.Join(state, "indexes")}
+}
+
+// of are those of one cluster: another's segments may have the same names.
+func (k keptIndexes) of(s System) keptIndexes {
+	if k.dir == "" {
+		return k
+	}
+	return keptIndexes{dir: filepath.Join(k.dir, strconv.FormatUint(s.ID, 10))}
+}
+
+// only forgets those of clusters but one.
+func (k keptIndexes) only(s System) {
+	entries, _ := os.ReadDir(k.dir) // what cannot be listed is not kept
+	for _, e := range entries {
+		if path := filepath.Join(k.dir, e.Name()); path != k.of(s).dir {
+			_ = os.RemoveAll(path)
+		}
+	}
 }
 
 func (k keptIndexes) group(g group) string { return filepath.Join(k.dir, g.name()) }

@@ -28,14 +28,15 @@ type marks struct {
 type mark struct {
 	Repository string `json:"repository"`
 	Name       string `json:"name"`
-	Digest     string `json:"digest"` // hexadecimal
+	System     uint64 `json:"system,omitempty,string"` // of the data directory, where the file does not tell
+	Digest     string `json:"digest"`                  // hexadecimal
 	State      string `json:"state,omitempty"`
 	Sum        string `json:"sum"` // hexadecimal, of the others
 }
 
 // seal computes the sum.
 func (m mark) seal() string {
-	return strconv.FormatUint(xxh3.HashString(strings.Join([]string{m.Repository, m.Name, m.Digest, m.State}, "\n")), 16)
+	return strconv.FormatUint(xxh3.HashString(strings.Join([]string{m.Repository, m.Name, strconv.FormatUint(m.System, 10), m.Digest, m.State}, "\n")), 16)
 }
 
 // maxMark bounds a mark in bytes.
@@ -54,6 +55,9 @@ func (m marks) path(name string) string { return filepath.Join(m.dir, name) }
 func (m marks) holds(f *walFile) bool {
 	have, ok := m.read(f.name.String())
 	if !ok || have.Repository != m.repo || have.Name != f.name.String() || have.Sum != have.seal() {
+		return false
+	}
+	if have.System != noteOf(f) {
 		return false
 	}
 	if have.State != "" && have.State == f.state() {
@@ -82,11 +86,12 @@ func (m marks) read(name string) (mark, bool) {
 
 // write makes a mark for content that is durable, and was in a file of that state, which may be unknown. Failing to costs
 // time later, and nothing else.
-func (m marks) write(n Name, d digest, state string) error {
+func (m marks) write(f *walFile, d digest, state string) error {
 	if m.dir == "" {
 		return nil
 	}
-	made := mark{Repository: m.repo, Name: n.String(), Digest: hex.EncodeToString(d[:]), State: state}
+	name := f.name.String()
+	made := mark{Repository: m.repo, Name: name, System: noteOf(f), Digest: hex.EncodeToString(d[:]), State: state}
 	made.Sum = made.seal()
 	b, err := json.Marshal(made)
 	if err != nil {
@@ -95,7 +100,15 @@ func (m marks) write(n Name, d digest, state string) error {
 	if err := os.MkdirAll(m.dir, 0o700); err != nil {
 		return err
 	}
-	return os.WriteFile(m.path(n.String()), b, 0o600)
+	return os.WriteFile(m.path(name), b, 0o600)
+}
+
+// noteOf is of which cluster a file is whose content does not tell; that of another may be the same.
+func noteOf(f *walFile) uint64 {
+	if !f.name.note() {
+		return 0
+	}
+	return f.systemID()
 }
 
 // remove drops the mark of a file that PostgreSQL has been told about.

@@ -26,6 +26,9 @@ type Name struct {
 	low      uint32 // third
 }
 
+// note tells whether it is of a file that does not tell which cluster it is of.
+func (n Name) note() bool { return n.Kind == KindHistory || n.Kind == KindBackup }
+
 // NameError means that a name is not that of any file an archive holds.
 type NameError struct {
 	Name   string

@@ -18,17 +18,9 @@ import (
 // one is a hole, which nobody should take for the end.
 //
 // Pieces are deleted when their segment is archived. So where they turn out to be gone, the segment is asked for again.
-func (a *Archive) openPieces(ctx context.Context, name string, missing error) (*archived, error) {
-	n, err := ParseName(name)
-	if err != nil || n.Kind != KindSegment {
+func (a *Archive) openPieces(ctx context.Context, sys System, n Name, missing error) (*archived, error) {
+	if n.Kind != KindSegment {
 		return nil, missing
-	}
-	sys, err := a.System(ctx)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, missing
-	}
-	if err != nil {
-		return nil, err
 	}
 	seg, err := n.Segment(sys.SegmentSize)
 	if err != nil {
@@ -40,20 +32,20 @@ func (a *Archive) openPieces(ctx context.Context, name string, missing error) (*
 	}
 	taken := chain(all)
 	if len(taken) == 0 {
-		return a.open(ctx, name)
+		return a.open(ctx, sys, n)
 	}
 	later, err := a.hasLater(ctx, sys, seg)
 	if err != nil {
 		return nil, err
 	}
 	if later {
-		return a.open(ctx, name)
+		return a.open(ctx, sys, n)
 	}
 	p := newPieceReader(ctx, a, sys, taken)
 	if err := p.advance(); err != nil {
 		return nil, notMissing(fmt.Errorf("wal: fetch %s: %w", n, err))
 	}
-	a.log.InfoContext(ctx, "a segment is put together from pieces: the WAL ends in it", "segment", name, "pieces", len(taken),
+	a.log.InfoContext(ctx, "a segment is put together from pieces: the WAL ends in it", "segment", n, "pieces", len(taken),
 		"end", seg.Start()+LSN(reach(taken)))
 	return &archived{name: n, system: sys, obj: p}, nil
 }
@@ -240,10 +232,10 @@ func (p *pieceReader) Close() error {
 }
 
 // openAny opens a file that is archived or, of a segment that is not, its pieces.
-func (a *Archive) openAny(ctx context.Context, name string) (*archived, error) {
-	f, err := a.open(ctx, name)
+func (a *Archive) openAny(ctx context.Context, sys System, n Name) (*archived, error) {
+	f, err := a.open(ctx, sys, n)
 	if errors.Is(err, fs.ErrNotExist) {
-		return a.openPieces(ctx, name, err)
+		return a.openPieces(ctx, sys, n, err)
 	}
 	return f, err
 }

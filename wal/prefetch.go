@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,6 +53,7 @@ type Prefetcher struct {
 	closed  bool
 	flights map[Segment]chan struct{} // being fetched ahead; closed at the end
 	last    Segment                   // that was asked for
+	system  System                    // that it is of
 	stop    uint64                    // number of the segment that could not be fetched ahead since then
 }
 
@@ -125,17 +127,37 @@ func (p *Prefetcher) Fetch(ctx context.Context, name, dst string) error {
 	if err != nil {
 		return err
 	}
-	return p.fetch(ctx, n, toPath(dst))
+	return p.fetch(ctx, n, toPath(dst), systemAt(dst))
 }
 
-func (p *Prefetcher) fetch(ctx context.Context, n Name, to destination) error {
+// fetch is Fetch. told is the system identifier of the destination, or 0.
+func (p *Prefetcher) fetch(ctx context.Context, n Name, to destination, told uint64) error {
+	if err := p.a.agree(whereTo(n), told); err != nil {
+		return err
+	}
+	// Of what is there already the store is not asked, unless it takes that to know whose it has to be.
+	var sys System
+	id := cmp.Or(p.a.want, told)
+	if id == 0 {
+		var err error
+		if sys, err = p.a.systemFor(ctx, n, 0); err != nil {
+			return err
+		}
+		id = sys.ID
+	}
 	if n.Kind == KindSegment {
-		done, err := p.fromAhead(ctx, n, to)
+		done, err := p.fromAhead(ctx, n, to, id)
 		if err != nil || done {
 			return err
 		}
 	}
-	f, err := p.a.openAny(ctx, n.String())
+	if sys.ID == 0 {
+		var err error
+		if sys, err = p.a.systemFor(ctx, n, told); err != nil {
+			return err
+		}
+	}
+	f, err := p.a.openAny(ctx, sys, n)
 	if err != nil {
 		return err
 	}
@@ -149,25 +171,25 @@ func (p *Prefetcher) fetch(ctx context.Context, n Name, to destination) error {
 	if n.Kind != KindSegment {
 		return copied(ctx)
 	}
-	seg, err := n.Segment(f.system.SegmentSize)
+	seg, err := n.Segment(sys.SegmentSize)
 	if err != nil {
 		return err
 	}
 	if !p.batch {
-		p.goOn(seg)
+		p.goOn(sys, seg)
 		return copied(ctx)
 	}
 	l := limits{jobs: p.jobs + 1, time: 10 * time.Second, now: p.a.repo.Now}
 	_, err = beside(ctx, l, copied, int(p.ahead(seg.Size)), func(ctx context.Context, i int) bool { //nolint:gosec // a small number
 		next := seg
 		next.Number += uint64(i) + 1
-		return p.bring(ctx, next)
+		return p.bring(ctx, sys, next)
 	})
 	return err
 }
 
-// fromAhead fetches what is, or is about to be, there already.
-func (p *Prefetcher) fromAhead(ctx context.Context, n Name, to destination) (done bool, err error) {
+// fromAhead fetches what is, or is about to be, there already of a cluster.
+func (p *Prefetcher) fromAhead(ctx context.Context, n Name, to destination, id uint64) (done bool, err error) {
 	p.mu.Lock()
 	closed := p.closed
 	var flight chan struct{}
@@ -190,7 +212,7 @@ func (p *Prefetcher) fromAhead(ctx context.Context, n Name, to destination) (don
 			return false, fmt.Errorf("wal: fetch %s: %w", n, ctx.Err())
 		}
 	}
-	f, ok := p.dir.find(n)
+	f, ok := p.dir.find(n, id)
 	if !ok {
 		return false, nil
 	}
@@ -203,7 +225,7 @@ func (p *Prefetcher) fromAhead(ctx context.Context, n Name, to destination) (don
 		return false, notMissing(fmt.Errorf("wal: fetch %s: %w", n, err))
 	}
 	if !p.batch {
-		p.goOn(f.segment)
+		p.goOn(f.system, f.segment)
 	}
 	return true, nil
 }
@@ -214,26 +236,26 @@ func (p *Prefetcher) ahead(size uint32) uint64 {
 }
 
 // goOn fetches what follows a segment, beside the caller.
-func (p *Prefetcher) goOn(seg Segment) {
+func (p *Prefetcher) goOn(sys System, seg Segment) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return
 	}
-	p.last, p.stop = seg, seg.Number+p.ahead(seg.Size)+1
+	p.system, p.last, p.stop = sys, seg, seg.Number+p.ahead(seg.Size)+1
 	for running := len(p.flights); running < p.jobs; running++ {
 		next, flight, ok := p.begin()
 		if !ok {
 			return
 		}
-		p.group.Go(func() { p.work(next, flight) })
+		p.group.Go(func() { p.work(sys, next, flight) })
 	}
 }
 
 // work brings a segment, and then those that nobody else is bringing.
-func (p *Prefetcher) work(seg Segment, flight chan struct{}) {
+func (p *Prefetcher) work(sys System, seg Segment, flight chan struct{}) {
 	for ok := true; ok; {
-		goOn := p.bring(p.ctx, seg)
+		goOn := p.bring(p.ctx, sys, seg)
 		p.mu.Lock()
 		close(flight)
 		delete(p.flights, seg)
@@ -241,6 +263,7 @@ func (p *Prefetcher) work(seg Segment, flight chan struct{}) {
 			p.stop = min(p.stop, seg.Number)
 		}
 		seg, flight, ok = p.begin()
+		sys = p.system
 		p.mu.Unlock()
 	}
 }
@@ -263,7 +286,7 @@ func (p *Prefetcher) begin() (seg Segment, flight chan struct{}, ok bool) {
 }
 
 // bring fetches a segment ahead. It returns false where there is no use to go on with the next.
-func (p *Prefetcher) bring(ctx context.Context, seg Segment) bool {
+func (p *Prefetcher) bring(ctx context.Context, sys System, seg Segment) bool {
 	n, err := ParseName(seg.Name())
 	if err != nil {
 		return false // past the end of all WAL
@@ -271,7 +294,7 @@ func (p *Prefetcher) bring(ctx context.Context, seg Segment) bool {
 	if p.dir.has(n) {
 		return true
 	}
-	f, err := p.a.open(ctx, seg.Name()) // and nothing that is not whole yet
+	f, err := p.a.open(ctx, sys, n) // and nothing that is not whole yet
 	if err == nil {
 		err = p.dir.put(f, int64(seg.Size))
 		_ = f.obj.Close()

@@ -25,6 +25,8 @@ type request struct {
 	Version int    `json:"version"`
 	Do      string `json:"do"` // "push" or "fetch"
 	Name    string `json:"name"`
+	// System is the system identifier of the cluster of the client's file, where the client knows.
+	System uint64 `json:"system,omitempty,string"`
 }
 
 // answer is what the server says.
@@ -44,6 +46,7 @@ type wireError struct {
 	Offered  string `json:"offered,omitempty"`
 	Got      uint64 `json:"got,omitempty,string"`
 	Want     uint64 `json:"want,omitempty,string"`
+	Earlier  bool   `json:"earlier,omitempty"`
 }
 
 // ServerError is an error that a program behind a socket answered with and that has no type of its own here.
@@ -94,7 +97,7 @@ func answerOf(do string, size int64, err error) answer {
 		e.Kind, e.Name = "conflict", conflict.Name
 		e.Archived, e.Offered = hex.EncodeToString(conflict.Archived[:]), hex.EncodeToString(conflict.Offered[:])
 	case errors.As(err, &foreign):
-		e.Kind, e.Name, e.Got, e.Want = "foreign", foreign.Name, foreign.Got, foreign.Want
+		e.Kind, e.Name, e.Got, e.Want, e.Earlier = "foreign", foreign.Name, foreign.Got, foreign.Want, foreign.Earlier
 	case errors.As(err, &segment) && segment.Err != nil:
 		e.Kind, e.Name, e.Text = "segment", segment.Name, cutText(segment.Err.Error())
 	case errors.As(err, &name):
@@ -148,7 +151,7 @@ func (e *wireError) typed(do string) error {
 			return c
 		}
 	case "foreign":
-		return &ForeignError{Name: e.Name, Got: e.Got, Want: e.Want}
+		return &ForeignError{Name: e.Name, Got: e.Got, Want: e.Want, Earlier: e.Earlier}
 	case "segment":
 		return &SegmentError{Name: e.Name, Err: errors.New(e.Text)}
 	case "name":

@@ -2,6 +2,7 @@ package wal
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -45,27 +46,31 @@ func (a *Archive) Push(ctx context.Context, path string) error {
 
 // pushFile archives an open file, whatever is remembered of it.
 func (a *Archive) pushFile(ctx context.Context, f *walFile) (digest, error) {
-	if f.name.Kind == KindHistory || f.name.Kind == KindBackup {
+	told := f.system
+	if f.name.note() {
 		// These do not tell which cluster they are of; the data directory they lie in does.
 		if c, _, err := pgfile.ReadControl(f.pgdata); err == nil && f.pgdata != "" {
 			if err := a.Claim(ctx, f.name.String(), System{ID: c.SystemID, SegmentSize: c.WALSegmentSize}); err != nil {
 				return digest{}, err
 			}
+			told = cmp.Or(told, c.SystemID)
 		}
 	}
-	return a.put(ctx, f.name, f.content)
+	return a.put(ctx, f.name, f.content, told)
 }
 
 // PushContent is [Archive.Push] of a file that is not on this host's file system. content has size bytes; it is read
-// more than once, concurrently.
+// more than once, concurrently. A .history or .backup file does not tell which cluster it is of, so where the repository
+// has belonged to several it takes an archive that was told ([Options]), else it is an *[AmbiguousError].
 func (a *Archive) PushContent(ctx context.Context, n Name, content io.ReaderAt, size int64) error {
-	_, err := a.put(ctx, n, io.NewSectionReader(content, 0, size))
+	_, err := a.put(ctx, n, io.NewSectionReader(content, 0, size), 0)
 	return err
 }
 
-// put archives content. The digest it returns beside a nil error is that of what is durable now.
-func (a *Archive) put(ctx context.Context, n Name, f *io.SectionReader) (digest, error) {
-	sys, err := a.admit(ctx, n, f)
+// put archives content. told is the system identifier that a note is of, or 0. The digest that it returns beside a nil
+// error is that of what is durable now.
+func (a *Archive) put(ctx context.Context, n Name, f *io.SectionReader, told uint64) (digest, error) {
+	sys, err := a.admit(ctx, n, f, told)
 	if err != nil {
 		return digest{}, err
 	}
@@ -137,17 +142,13 @@ func (a *Archive) compare(ctx context.Context, key string, n Name, d digest) err
 }
 
 // admit checks that a file is what its name says and of this repository's cluster.
-func (a *Archive) admit(ctx context.Context, n Name, f *io.SectionReader) (System, error) {
+func (a *Archive) admit(ctx context.Context, n Name, f *io.SectionReader, told uint64) (System, error) {
 	refuse := func(err error) (System, error) { return System{}, &SegmentError{Name: n.String(), Err: err} }
-	if n.Kind == KindHistory || n.Kind == KindBackup {
+	if n.note() {
 		if err := checkNote(n, f); err != nil {
 			return refuse(err)
 		}
-		sys, err := a.System(ctx)
-		if errors.Is(err, fs.ErrNotExist) {
-			return System{}, fmt.Errorf("wal: %s does not tell which cluster it is of, and the repository belongs to none yet: push a segment first", n)
-		}
-		return sys, err
+		return a.admitNote(ctx, n, told)
 	}
 	h, err := ReadHeader(whole(f))
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -164,6 +165,33 @@ func (a *Archive) admit(ctx context.Context, n Name, f *io.SectionReader) (Syste
 	}
 	sys := System{ID: h.SystemID, SegmentSize: h.SegmentSize}
 	return sys, a.Claim(ctx, n.String(), sys)
+}
+
+// admitNote checks that a file is of the repository's cluster which does not tell whose it is.
+func (a *Archive) admitNote(ctx context.Context, n Name, told uint64) (System, error) {
+	if err := a.agree(n.String(), told); err != nil {
+		return System{}, err
+	}
+	records, err := a.owners(ctx, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return System{}, fmt.Errorf("wal: %s does not tell which cluster it is of, and the repository belongs to none yet: push a segment first", n)
+	}
+	if err != nil {
+		return System{}, err
+	}
+	id := cmp.Or(told, a.want)
+	if id == 0 {
+		return records[len(records)-1], unambiguous(n, records)
+	}
+	if records[len(records)-1].ID != id {
+		if records, err = a.owners(ctx, true); err != nil { // it may have been upgraded since that was asked
+			return System{}, err
+		}
+	}
+	if records[len(records)-1].ID != id {
+		return System{}, foreign(n.String(), id, records)
+	}
+	return records[len(records)-1], nil
 }
 
 // checkNote checks a .history or .backup file, which have no header.

@@ -167,7 +167,7 @@ func (a *Archive) pushNeighbour(ctx context.Context, pgdata string, n Name) Push
 		state := f.state()
 		var d digest
 		if d, err = a.pushFile(ctx, f); err == nil {
-			if err := a.marks.write(n, d, f.unchanged(state, begun)); err != nil {
+			if err := a.marks.write(f, d, f.unchanged(state, begun)); err != nil {
 				a.log.WarnContext(ctx, "cannot remember what is archived: it will be compared with the archive", "file", n.String(), "error", err)
 			}
 			return result

@@ -91,6 +91,10 @@ func (r *receiver) claim(ctx context.Context, c *pgconn.PgConn, server pgwire.Sy
 		return err
 	}
 	if r.ship == nil {
+		// From now on of this cluster only, whatever becomes of the repository.
+		if r.archive, err = r.archive.of(sys.ID); err != nil {
+			return err
+		}
 		r.ship = newShipper(r.archive, sys, r.options.FlushEvery, r.options.FlushBytes)
 		r.sweep(ctx, sys)
 	}

@@ -32,40 +32,43 @@ const (
 // keepIndex keeps the index of a segment that is durable now, and rolls up the groups that are done. Failing to do so
 // costs time later, and nothing else.
 func (a *Archive) keepIndex(ctx context.Context, sys System, s Segment, encoded []byte) {
-	if a.kept.dir == "" {
+	kept := a.kept.of(sys)
+	if kept.dir == "" {
 		return
 	}
 	a.rolling.Lock()
 	defer a.rolling.Unlock()
-	if err := a.kept.add(s, encoded); err != nil {
+	if err := kept.add(s, encoded); err != nil {
 		a.log.WarnContext(ctx, "cannot keep the index of a segment to roll it up", "segment", s.String(), "error", err)
 		return
 	}
-	groups := a.kept.groups(s.Size)
+	a.kept.only(sys)
+	groups := kept.groups(s.Size)
 	for i, g := range groups {
 		old := len(groups)-i > keptGroups
 		past := s.Number >= g.end()+groupLen(s.Size)/4 // whatever was pushed ahead of its turn has come
-		if !a.kept.rolled(g) && (old || past || g == groupOf(s) && uint64(len(a.kept.segments(g))) == groupLen(s.Size)) {
+		if !kept.rolled(g) && (old || past || g == groupOf(s) && uint64(len(kept.segments(g))) == groupLen(s.Size)) {
 			err := a.rollUp(ctx, sys, g)
 			if err == nil || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) { // or somebody else has just done it
-				err = a.kept.markRolled(g)
+				err = kept.markRolled(g)
 			}
 			if err != nil {
 				a.log.WarnContext(ctx, "cannot roll up the indexes of segments", "group", g.name(), "error", err)
 			}
 		}
 		if old {
-			a.kept.drop(g)
+			kept.drop(g)
 		}
 	}
 }
 
 // rollUp writes the roll-up of the indexes that are kept of a group.
 func (a *Archive) rollUp(ctx context.Context, sys System, g group) error {
+	kept := a.kept.of(sys)
 	var segments []Segment
 	fronts := 0
-	for _, s := range a.kept.segments(g) {
-		front, _, err := a.kept.parts(s)
+	for _, s := range kept.segments(g) {
+		front, _, err := kept.parts(s)
 		if errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -82,7 +85,7 @@ func (a *Archive) rollUp(ctx context.Context, sys System, g group) error {
 		return nil
 	}
 	_, err := a.repo.Put(ctx, sys.rollUpKey(g), nil, func(w io.Writer) error {
-		return encodeRollUp(w, len(segments), func(i int) (front, changes []byte, err error) { return a.kept.parts(segments[i]) })
+		return encodeRollUp(w, len(segments), func(i int) (front, changes []byte, err error) { return kept.parts(segments[i]) })
 	})
 	return err
 }

@@ -80,7 +80,7 @@ func TestRollUp(t *testing.T) {
 			require.Contains(t, objects(t, store, "indexes/"), wal.RollUpKey(cluster, segment(246)))
 		}
 		require.Contains(t, objects(t, store, "indexes/"), wal.RollUpKey(cluster, segment(256)))
-		marks, err := filepath.Glob(filepath.Join(state, "*", "indexes", "*", "rolled"))
+		marks, err := filepath.Glob(filepath.Join(state, "*", "indexes", "*", "*", "rolled"))
 		require.NoError(t, err)
 		require.Len(t, marks, 2)
 		pushNumbers(t, a, 512, 520)
@@ -110,7 +110,7 @@ func TestRollUpThatIsWrong(t *testing.T) {
 	store, state := repotest.Mem(nil), filepath.Join(t.TempDir(), "state")
 	a := pushing(t, store, "plain", state)
 	pushNumbers(t, a, 1, 12)
-	kept, err := filepath.Glob(filepath.Join(state, "*", "indexes", "*", "*"))
+	kept, err := filepath.Glob(filepath.Join(state, "*", "indexes", "*", "*", "*"))
 	require.NoError(t, err)
 	require.Len(t, kept, 11)
 	for i, damage := range []func(path string) error{
@@ -190,7 +190,7 @@ func TestRollUpOfManyGroups(t *testing.T) {
 	for n := uint64(20); n > 0; n-- { // as after recovery to an earlier time, and again
 		pushNumbers(t, a, 256*n, 256*n+8)
 	}
-	kept, err := filepath.Glob(filepath.Join(state, "*", "indexes", "*"))
+	kept, err := filepath.Glob(filepath.Join(state, "*", "indexes", "*", "*"))
 	require.NoError(t, err)
 	require.LessOrEqual(t, len(kept), 16)
 	require.GreaterOrEqual(t, len(objects(t, store, "indexes/")), 4)

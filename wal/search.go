@@ -31,7 +31,7 @@ func (q Query) overlaps(first, last time.Time) bool {
 	return (q.From.IsZero() || !last.Before(q.From)) && (q.To.IsZero() || !first.After(q.To))
 }
 
-// Search yields what a cluster did, in the order of the WAL. After an error it yields nothing more. Where segments are
+// Search yields what the archive's cluster did, in the order of the WAL. After an error it yields nothing more. Where segments are
 // missing or damaged it goes on behind them, and what they tell is not there: [Coverage] names the gaps, and the damage
 // is logged. The pieces of an unfinished segment (see [Archive.Receive]) are not searched.
 func (a *Archive) Search(ctx context.Context, q Query) iter.Seq2[Event, error] {
@@ -46,8 +46,8 @@ func (a *Archive) Search(ctx context.Context, q Query) iter.Seq2[Event, error] {
 			yield(Event{}, err)
 			return
 		}
-		s := &search{archive: a, query: q, yield: yield}
-		for ix, err := range a.indexes(ctx, path, false) {
+		s := &search{archive: a, system: cov.System, query: q, yield: yield}
+		for ix, err := range a.indexes(ctx, cov.System, path, false) {
 			more := false
 			if err == nil {
 				more, err = s.segment(ctx, ix)
@@ -103,6 +103,7 @@ func (c Coverage) path(t Timeline) ([]Segment, error) {
 // search is one under way.
 type search struct {
 	archive *Archive
+	system  System
 	query   Query
 	yield   func(Event, error) bool
 
@@ -131,7 +132,7 @@ func (s *search) segment(ctx context.Context, ix *Index) (more bool, err error) 
 		first = ix.Commits.First
 	}
 	if s.query.wants(EventCommit) && ix.Commits.Count > 0 && s.query.overlaps(ix.Commits.First, ix.Commits.Last) {
-		commits, err := s.archive.commits(ctx, ix.Segment)
+		commits, err := s.archive.commits(ctx, s.system, ix.Segment)
 		if err != nil {
 			return false, err
 		}
@@ -166,7 +167,11 @@ func (s *search) segment(ctx context.Context, ix *Index) (more bool, err error) 
 }
 
 // commits reads the commits of a segment, but those whose records cross its ends.
-func (a *Archive) commits(ctx context.Context, s Segment) ([]Event, error) {
+func (a *Archive) commits(ctx context.Context, sys System, s Segment) ([]Event, error) {
+	n, err := ParseName(s.Name())
+	if err != nil {
+		return nil, err
+	}
 	var all []Event
 	scan := newScanner(nil, func(r *Record) bool {
 		if e, ok := commitOf(r); ok {
@@ -174,7 +179,7 @@ func (a *Archive) commits(ctx context.Context, s Segment) ([]Event, error) {
 		}
 		return true
 	})
-	if err := a.Read(ctx, s.Name(), scanning{scan}); err != nil {
+	if err := a.read(ctx, sys, n, scanning{scan}); err != nil {
 		return nil, notMissing(err)
 	}
 	return all, nil

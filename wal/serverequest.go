@@ -35,7 +35,7 @@ func (s *server) converse(ctx, work context.Context, conn *net.UnixConn) {
 		_, _ = conn.Read(make([]byte, 1)) // the client has no more to say, so this is its end
 		cancel()
 	}()
-	size, err := s.do(work, r.Do, n, f)
+	size, err := s.do(work, r, n, f)
 	if err != nil && ctx.Err() != nil && work.Err() != nil {
 		err = errStopping
 	}
@@ -67,18 +67,25 @@ func (s *server) say(conn *net.UnixConn, a answer) {
 }
 
 // do does what was asked for.
-func (s *server) do(ctx context.Context, what string, n Name, f *os.File) (size int64, err error) {
-	if what == "push" {
-		return 0, s.push(ctx, n, f)
+func (s *server) do(ctx context.Context, r request, n Name, f *os.File) (size int64, err error) {
+	if r.Do == "push" {
+		return 0, s.push(ctx, n, f, r.System)
+	}
+	told := r.System
+	if told == 0 {
+		told = systemIn(s.o.PGData)
 	}
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() || info.Size() != 0 {
 		return 0, fmt.Errorf("wal: fetch %s: an empty file to fill is wanted", n)
 	}
 	if s.o.Prefetch != nil {
-		err = s.o.Prefetch.fetch(ctx, n, intoFile(f))
+		err = s.o.Prefetch.fetch(ctx, n, intoFile(f), told)
 	} else {
-		err = s.archive.Read(ctx, n.String(), io.NewOffsetWriter(f, 0))
+		var sys System
+		if sys, err = s.archive.systemFor(ctx, n, told); err == nil {
+			err = s.archive.read(ctx, sys, n, io.NewOffsetWriter(f, 0))
+		}
 	}
 	if err != nil {
 		return 0, err
@@ -89,11 +96,12 @@ func (s *server) do(ctx context.Context, what string, n Name, f *os.File) (size 
 	return info.Size(), nil
 }
 
-func (s *server) push(ctx context.Context, n Name, f *os.File) error {
+func (s *server) push(ctx context.Context, n Name, f *os.File, told uint64) error {
 	file, err := opened(n, f, s.o.PGData)
 	if err != nil {
 		return err
 	}
+	file.system = told
 	pgdata := ""
 	if s.backlog.TryLock() {
 		defer s.backlog.Unlock()

@@ -56,7 +56,7 @@ func (a *Archive) groupIndexes(ctx context.Context, sys System, from Segment, en
 		if err != nil || s.Number < from.Number || s.Number >= end || groupOf(s) != g {
 			continue
 		}
-		if ix := a.keptIndex(s); ix != nil {
+		if ix := a.keptIndex(sys, s); ix != nil {
 			found[s.Number] = ix
 		} else {
 			asked = append(asked, s)
@@ -76,11 +76,12 @@ func (a *Archive) groupIndexes(ctx context.Context, sys System, from Segment, en
 }
 
 // keptIndex is the index of an archived segment that this host has pushed, or nil.
-func (a *Archive) keptIndex(s Segment) *Index {
-	if a.kept.dir == "" {
+func (a *Archive) keptIndex(sys System, s Segment) *Index {
+	kept := a.kept.of(sys)
+	if kept.dir == "" {
 		return nil
 	}
-	b, err := a.kept.read(s)
+	b, err := kept.read(s)
 	if err != nil {
 		return nil
 	}

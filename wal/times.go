@@ -14,12 +14,12 @@ func (a *Archive) Times(ctx context.Context, c *Coverage) error {
 		for k := range ranges {
 			r := &ranges[k]
 			all := r.segments()
-			first, err := a.someCommits(ctx, all)
+			first, err := a.someCommits(ctx, c.System, all)
 			if err != nil {
 				return err
 			}
 			slices.Reverse(all)
-			last, err := a.someCommits(ctx, all)
+			last, err := a.someCommits(ctx, c.System, all)
 			if err != nil {
 				return err
 			}
@@ -30,8 +30,8 @@ func (a *Archive) Times(ctx context.Context, c *Coverage) error {
 }
 
 // someCommits are the commits of the first of some segments that has any.
-func (a *Archive) someCommits(ctx context.Context, segments []Segment) (Commits, error) {
-	for ix, err := range a.indexes(ctx, segments, false) {
+func (a *Archive) someCommits(ctx context.Context, sys System, segments []Segment) (Commits, error) {
+	for ix, err := range a.indexes(ctx, sys, segments, false) {
 		if err != nil || ix.Commits.Count > 0 {
 			if err != nil {
 				return Commits{}, err
