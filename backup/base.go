@@ -11,10 +11,11 @@ import (
 )
 
 // chooseBase returns the backup that the difference is to be taken to. Where there is none, or none that would do, the
-// backup has to be a full one, and reason says why; where a full one was asked for, it is empty.
+// backup has to be a full one, and reason says why; where a full one was asked for, it is empty unless it would have
+// been one in any case since the cluster was upgraded.
 func (t *taker) chooseBase(ctx context.Context, start Start, ids []ID) (base *Manifest, reason string, err error) {
-	if t.options.Type == Full {
-		return nil, "", nil
+	if reason, err := t.afterUpgrade(ctx, start, ids); err != nil || reason != "" || t.options.Type == Full {
+		return nil, reason, err
 	}
 	passed := "" // over, and why
 	for _, id := range slices.Backward(ids) {
@@ -53,11 +54,16 @@ func (t *taker) chooseBase(ctx context.Context, start Start, ids []ID) (base *Ma
 }
 
 func (t *taker) isFull(ctx context.Context, id ID) (bool, error) {
-	s, err := t.copies().summary(id)
-	if err != nil {
-		s, err = loadSummary(ctx, t.repo, id)
-	}
+	s, err := t.summary(ctx, id)
 	return err == nil && s.Type == Full, err
+}
+
+// summary loads the head of a manifest, from this host where it has a copy.
+func (t *taker) summary(ctx context.Context, id ID) (*Summary, error) {
+	if s, err := t.copies().summary(id); err == nil {
+		return s, nil
+	}
+	return loadSummary(ctx, t.repo, id)
 }
 
 // loadBase loads a manifest, from this host where it has a copy.
@@ -81,7 +87,7 @@ func unlike(base *Manifest, start Start) string {
 	case err != nil:
 		return err.Error()
 	case base.SystemID != start.SystemID:
-		return fmt.Sprintf("it is of the cluster with system identifier %d", base.SystemID)
+		return becameAnother(base.SystemID, base.PGVersion, start)
 	case base.PGVersion/10000 != start.PGVersion/10000:
 		return fmt.Sprintf("it is of PostgreSQL %d", base.PGVersion/10000)
 	case base.Timeline != start.Timeline:
@@ -95,7 +101,7 @@ func unlike(base *Manifest, start Start) string {
 	case base.PageSize != start.PageSize, control.RelSegPages != start.RelSegPages:
 		return "its pages or files have other sizes"
 	case base.DataChecksums != start.Checksums:
-		return "data checksums have been turned on or off since"
+		return fmt.Sprintf("data checksums have been turned %s since", map[bool]string{true: "on", false: "off"}[start.Checksums])
 	}
 	return ""
 }

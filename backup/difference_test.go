@@ -219,8 +219,8 @@ func TestFullWhenForced(t *testing.T) {
 		reason        string
 	}{
 		"a promotion":          {change: func(_ *testing.T, c *backuptest.Cluster) { c.Promote() }, reason: "timeline 1, and the server is on 2"},
-		"checksums turned off": {after: backuptest.Options{NoChecksums: true}, reason: "data checksums have been turned on or off"},
-		"checksums turned on":  {before: backuptest.Options{NoChecksums: true}, reason: "data checksums have been turned on or off"},
+		"checksums turned off": {after: backuptest.Options{NoChecksums: true}, reason: "data checksums have been turned off since"},
+		"checksums turned on":  {before: backuptest.Options{NoChecksums: true}, reason: "data checksums have been turned on since"},
 		"another major":        {before: backuptest.Options{PGVersion: 170004}, reason: "it is of PostgreSQL 17"},
 		"other sizes":          {before: backuptest.Options{RelSegPages: 64}, reason: "other sizes"},
 	} {

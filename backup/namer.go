@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"slices"
 
@@ -22,12 +23,32 @@ type Namer struct {
 	seen map[ID]Names
 }
 
+// NamerOptions are the options of [NewNamer]. A nil *NamerOptions, and the zero value of each field, is its default.
+type NamerOptions struct {
+	// SystemID is the system identifier of the cluster that the WAL is of. The default, 0, is the one that the repository
+	// belongs to.
+	SystemID uint64
+}
+
 // NewNamer lists the backups of a repository.
-func NewNamer(ctx context.Context, r *repo.Repo) (*Namer, error) {
+func NewNamer(ctx context.Context, r *repo.Repo, o *NamerOptions) (*Namer, error) {
+	if o == nil {
+		o = &NamerOptions{}
+	}
+	a, err := wal.NewArchive(r, &wal.Options{SystemID: o.SystemID})
+	if err != nil {
+		return nil, err
+	}
+	sys, err := a.System(ctx)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
 	all, err := List(ctx, r)
 	if all == nil && err != nil {
 		return nil, err
 	}
+	// Another cluster's positions and numbers mean something else.
+	all = slices.DeleteFunc(all, func(s *Summary) bool { return s.SystemID != sys.ID })
 	return &Namer{repo: r, all: all, seen: map[ID]Names{}}, nil
 }
 

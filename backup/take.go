@@ -33,6 +33,13 @@ type Options struct {
 	// Compression is how files are compressed. Manifest and WAL are zstd in any case.
 	Compression repo.Compression
 
+	// UpgradedFrom is the consent to go on with another cluster in a repository: the system identifier of the one that it
+	// belongs to, of which pg_upgrade, or a dump and restore, has made this one. From then on the repository belongs to
+	// this one, its backup is a full one, and what it holds of the other can still be restored. It says nothing where the
+	// repository belongs to this cluster already, and consents to nothing where it belongs to a third, so it may stay
+	// set. The default, 0, consents to nothing: another cluster is a *[wal.ForeignError], which has what to give here.
+	UpgradedFrom uint64
+
 	// Rate bounds how much is read from the source, in bytes a second, of all jobs together and without bursts. The
 	// default, 0, is no bound.
 	Rate int64
@@ -75,7 +82,7 @@ const leaseName = "backup"
 // backup is listed, and the server is left without a backup in progress.
 //
 // One backup at a time: another that runs is a *[repo.LeaseError]. The error is a *[wal.ForeignError] when the
-// repository belongs to another cluster.
+// repository belongs to another cluster and Options.UpgradedFrom does not consent.
 func Take(ctx context.Context, r *repo.Repo, s Source, o *Options) (*Manifest, error) {
 	if o == nil {
 		o = &Options{}
@@ -106,11 +113,7 @@ func Take(ctx context.Context, r *repo.Repo, s Source, o *Options) (*Manifest, e
 	if t.options.Jobs <= 0 {
 		t.options.Jobs = runtime.GOMAXPROCS(0)
 	}
-	var err error
-	if t.archive, err = wal.NewArchive(r, &wal.Options{Logger: o.Logger}); err != nil {
-		return nil, err
-	}
-	err = r.WithLease(ctx, leaseName, func(ctx context.Context, l *repo.Lease) error { return t.take(ctx, s, l) })
+	err := r.WithLease(ctx, leaseName, func(ctx context.Context, l *repo.Lease) error { return t.take(ctx, s, l) })
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +122,8 @@ func Take(ctx context.Context, r *repo.Repo, s Source, o *Options) (*Manifest, e
 
 type taker struct {
 	repo     *repo.Repo
-	archive  *wal.Archive
+	archive  *wal.Archive // of the source's cluster, once that is known
+	upgraded bool         // the repository has just come to belong to it
 	options  Options
 	log      *slog.Logger
 	manifest Manifest
@@ -140,8 +144,7 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 	}
 	defer session.Close()
 	start := session.Start()
-	sys := wal.System{ID: start.SystemID, SegmentSize: start.WALSegmentSize}
-	if err := t.archive.Claim(ctx, "the server", sys); err != nil {
+	if err := t.claim(ctx, start); err != nil {
 		return err
 	}
 	if s, ok := session.(Cataloger); ok {

@@ -100,7 +100,7 @@ func droppedNames(t *testing.T, r *repo.Repo) (all []string) {
 	t.Helper()
 	a, err := wal.NewArchive(r, nil)
 	require.NoError(t, err)
-	namer, err := backup.NewNamer(t.Context(), r)
+	namer, err := backup.NewNamer(t.Context(), r, nil)
 	require.NoError(t, err)
 	for e, err := range a.Search(t.Context(), wal.Query{Kinds: []wal.EventKind{wal.EventDrop}}) {
 		require.NoError(t, err)

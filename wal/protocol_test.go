@@ -20,6 +20,7 @@ func TestErrorsOnTheirWay(t *testing.T) {
 	for _, err := range []error{
 		&wal.ConflictError{Name: "N", Archived: [32]byte{1}, Offered: [32]byte{31: 2}},
 		&wal.ForeignError{Name: "N", Got: 1<<64 - 1, Want: 1},
+		&wal.ForeignError{Name: "N", Got: 2, Want: 1, Earlier: true},
 		&wal.SegmentError{Name: "N", Err: inner},
 		&wal.NameError{Name: "N", Reason: "because"},
 		&repo.CorruptError{Key: "k", Err: inner},

@@ -62,7 +62,7 @@ func (c *walSearchCommand) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	namer, err := backup.NewNamer(ctx, r)
+	namer, err := backup.NewNamer(ctx, r, nil)
 	if err != nil {
 		return err
 	}
