@@ -16,6 +16,11 @@ type PlanOptions struct {
 	// Backup forces one backup. The default picks the newest that can lead to the target.
 	Backup backup.ID
 
+	// SystemID is the system identifier of the cluster to recover, where the repository has belonged to several (see
+	// [wal.Archive.Upgrade]). The default, 0, is that of Backup, where one is forced, and else the one that the repository
+	// belongs to; for a time that is before its first backup, a cluster before it. In NewPlan it is that of the coverage.
+	SystemID uint64
+
 	// Timeline is where to end: a number, or Current for the timeline of the backup. The default, 0, is the newest that
 	// a backup or archived WAL is of; for Immediate, that of the backup.
 	Timeline wal.Timeline
@@ -102,6 +107,9 @@ func (p *Point) String() string {
 // NewPlan decides how to reach a target with the backups and the WAL there are. It is pure: it asks nobody, and leaves
 // its arguments as they are. A target that cannot be reached is an *[UnreachableError].
 //
+// The coverage is of one cluster, and the backups of others are left out of account: where the repository has belonged to
+// several, a timeline of one is not that of the same number of another.
+//
 // Whether the WAL holds a commit after a time, or a transaction or restore point at all, cannot be told from the names
 // of segments. Where that matters the plan warns; PostgreSQL then refuses to end recovery early.
 func NewPlan(all []*backup.Summary, c wal.Coverage, t Target, o *PlanOptions) (*Plan, error) {
@@ -111,8 +119,9 @@ func NewPlan(all []*backup.Summary, c wal.Coverage, t Target, o *PlanOptions) (*
 	if err := t.check(); err != nil {
 		return nil, err
 	}
+	given := all
 	all = ofCluster(all, c)
-	p := &planner{backups: all, coverage: c, target: t, options: *o, newest: newestTimeline(all, c)}
+	p := &planner{given: given, backups: all, coverage: c, target: t, options: *o, newest: newestTimeline(all, c)}
 	candidates, err := p.candidates()
 	if err != nil {
 		return nil, err
@@ -133,7 +142,8 @@ func NewPlan(all []*backup.Summary, c wal.Coverage, t Target, o *PlanOptions) (*
 }
 
 type planner struct {
-	backups  []*backup.Summary // of the archive's cluster
+	given    []*backup.Summary // of all clusters
+	backups  []*backup.Summary // of the archive's
 	coverage wal.Coverage
 	target   Target
 	options  PlanOptions
@@ -188,9 +198,9 @@ func (p *planner) candidates() ([]*backup.Summary, error) {
 	switch {
 	case len(fit) > 0:
 	case p.options.Backup != "" && !known:
-		return nil, p.unreachable(fmt.Sprintf("there is no backup %s", p.options.Backup), nil, nil)
+		return nil, p.unreachable(fmt.Sprintf("there is no backup %s", p.options.Backup)+p.elsewhere(), nil, nil)
 	case !known:
-		return nil, p.unreachable("there is no backup", nil, nil)
+		return nil, p.unreachable("there is no backup"+p.elsewhere(), nil, nil)
 	case p.options.Backup != "":
 		return nil, p.unreachable(fmt.Sprintf("backup %s ended after the target", p.options.Backup), nil, nil)
 	default:
@@ -205,6 +215,20 @@ func (p *planner) candidates() ([]*backup.Summary, error) {
 		return newestFirst
 	})
 	return fit, nil
+}
+
+// elsewhere tells whose backups there are where there are none of the archive's cluster.
+func (p *planner) elsewhere() string {
+	var ids []uint64
+	for _, b := range p.given {
+		if b.SystemID != p.coverage.System.ID && !slices.Contains(ids, b.SystemID) {
+			ids = append(ids, b.SystemID)
+		}
+	}
+	if len(ids) == 0 || p.coverage.System.ID == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" of system identifier %d, only of %s", p.coverage.System.ID, strings.Trim(fmt.Sprint(ids), "[]"))
 }
 
 // startsBefore tells whether a backup was consistent before the target.

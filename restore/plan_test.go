@@ -472,7 +472,7 @@ func TestPlanAsJSON(t *testing.T) {
 	delete(doc, "warnings")
 	delete(doc, "reason")
 	require.Equal(t, map[string]any{
-		"backup": "20261121T100900Z-000001", "target": map[string]any{"kind": "time", "time": "2026-11-21T10:15:00Z"}, "timeline": 2.0,
+		"backup": "20261121T100900Z-000001", "system_id": "1", "target": map[string]any{"kind": "time", "time": "2026-11-21T10:15:00Z"}, "timeline": 2.0,
 		"wal": []any{
 			map[string]any{"timeline": 1.0, "from": "000000010000000000000002", "to": "000000010000000000000008"},
 			map[string]any{"timeline": 2.0, "from": "000000020000000000000009", "to": "00000002000000000000000C"},

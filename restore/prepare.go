@@ -3,6 +3,9 @@ package restore
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
 
 	"github.com/pgcairn/pgcairn/backup"
 	"github.com/pgcairn/pgcairn/repo"
@@ -12,20 +15,15 @@ import (
 // Prepare plans a recovery from what a repository holds: it lists the backups and the archive and calls [NewPlan]. It
 // changes nothing. A backup whose manifest is corrupt is passed over, with a warning in the plan.
 func Prepare(ctx context.Context, r *repo.Repo, t Target, o *PlanOptions) (*Plan, error) {
+	if o == nil {
+		o = &PlanOptions{}
+	}
 	all, listed := backup.List(ctx, r)
 	var corrupt *repo.CorruptError
 	if listed != nil && !errors.As(listed, &corrupt) {
 		return nil, listed
 	}
-	a, err := wal.NewArchive(r, nil)
-	if err != nil {
-		return nil, err
-	}
-	c, err := a.Coverage(ctx)
-	if err != nil {
-		return nil, err
-	}
-	p, err := NewPlan(all, c, t, o)
+	p, err := prepare(ctx, r, all, t, o)
 	if err != nil {
 		return nil, errors.Join(err, listed)
 	}
@@ -33,4 +31,64 @@ func Prepare(ctx context.Context, r *repo.Repo, t Target, o *PlanOptions) (*Plan
 		p.Warnings = append(p.Warnings, listed.Error())
 	}
 	return p, nil
+}
+
+func prepare(ctx context.Context, r *repo.Repo, all []*backup.Summary, t Target, o *PlanOptions) (*Plan, error) {
+	a, err := wal.NewArchive(r, nil)
+	if err != nil {
+		return nil, err
+	}
+	systems, err := a.Systems(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return NewPlan(all, wal.Coverage{}, t, o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	current := systems[len(systems)-1].ID
+	var first error // the most likely cluster's is the one to tell
+	for _, id := range clusters(systems, all, t, o) {
+		if a, err = wal.NewArchive(r, &wal.Options{SystemID: id}); err != nil {
+			return nil, err
+		}
+		c, err := a.Coverage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		p, err := NewPlan(all, c, t, o)
+		var unreachable *UnreachableError
+		switch {
+		case err == nil && id != current:
+			p.Warnings = append(p.Warnings, fmt.Sprintf(
+				"this is the cluster of system identifier %d, to which the repository belonged before %d", id, current))
+			return p, nil
+		case err == nil:
+			return p, nil
+		case !errors.As(err, &unreachable):
+			return nil, err
+		case first == nil:
+			first = err
+		}
+	}
+	return nil, first
+}
+
+// clusters are the system identifiers of the clusters that a target may be of, most likely first.
+func clusters(systems []wal.System, all []*backup.Summary, t Target, o *PlanOptions) []uint64 {
+	if o.SystemID != 0 {
+		return []uint64{o.SystemID}
+	}
+	if i := slices.IndexFunc(all, func(b *backup.Summary) bool { return b.ID == o.Backup }); i >= 0 {
+		return []uint64{all[i].SystemID}
+	}
+	var ids []uint64
+	for _, s := range slices.Backward(systems) {
+		ids = append(ids, s.ID)
+		reaches := func(b *backup.Summary) bool { return b.SystemID == s.ID && b.StoppedAt.Before(t.Time) }
+		// Anything but a time means something within one cluster only.
+		if t.Kind != KindTime || slices.ContainsFunc(all, reaches) {
+			break
+		}
+	}
+	return ids
 }

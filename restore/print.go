@@ -12,6 +12,7 @@ import (
 // planJSON is the stable JSON form of a plan, and of the lack of one.
 type planJSON struct {
 	Backup       backup.ID    `json:"backup,omitempty"`
+	SystemID     uint64       `json:"system_id,omitempty,string"`
 	Target       Target       `json:"target"`
 	Timeline     wal.Timeline `json:"timeline,omitempty"`
 	WAL          []wal.Range  `json:"wal"`
@@ -35,7 +36,7 @@ func (p *Plan) MarshalJSON() ([]byte, error) { return json.Marshal(p.json()) }
 
 func (p *Plan) json() planJSON {
 	return planJSON{
-		Backup: p.Backup.ID, Target: p.Target, Timeline: p.Timeline, WAL: append([]wal.Range{}, p.WAL...), WALBytes: p.WALBytes,
+		Backup: p.Backup.ID, SystemID: p.Backup.SystemID, Target: p.Target, Timeline: p.Timeline, WAL: append([]wal.Range{}, p.WAL...), WALBytes: p.WALBytes,
 		RestoreBytes: p.RestoreBytes, Requests: p.Requests, Reachable: true, Warnings: append([]string{}, p.Warnings...),
 	}
 }
