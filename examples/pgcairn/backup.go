@@ -14,14 +14,15 @@ import (
 type backupCommand struct {
 	server
 
-	Type        string            `enum:"full,diff,incr,auto" default:"full" help:"How much to store: all, what has changed since the last full backup, or since the last of any type; auto is incr where that is possible: ${enum}."`
-	Source      string            `enum:"dir,sql,replication," default:"" help:"How to read: dir, sql, replication. Default: dir with --pgdata, else sql."`
-	PGData      string            `name:"pgdata" placeholder:"DIR" help:"Data directory of the server, on this host."`
-	Jobs        int               `help:"How many files to read beside each other. Default: the number of processors."`
-	Labels      map[string]string `name:"label" mapsep:"none" placeholder:"K=V" help:"Label to keep with the backup; repeatable."`
-	Rate        int64             `placeholder:"BYTES/S" help:"Limit on reading from the server."`
-	Compression string            `enum:"zstd-fastest,zstd,zstd-better,s2,none" default:"zstd-fastest" help:"How files are compressed: ${enum}. Stock zstd does not read s2."`
-	Checkpoint  string            `enum:"fast,spread" default:"fast" help:"How the server makes its checkpoint at the start: ${enum}."`
+	Type         string            `enum:"full,diff,incr,auto" default:"full" help:"How much to store: all, what has changed since the last full backup, or since the last of any type; auto is incr where that is possible: ${enum}."`
+	Source       string            `enum:"dir,sql,replication," default:"" help:"How to read: dir, sql, replication. Default: dir with --pgdata, else sql."`
+	PGData       string            `name:"pgdata" placeholder:"DIR" help:"Data directory of the server, on this host."`
+	Jobs         int               `help:"How many files to read beside each other. Default: the number of processors."`
+	Labels       map[string]string `name:"label" mapsep:"none" placeholder:"K=V" help:"Label to keep with the backup; repeatable."`
+	UpgradedFrom uint64            `placeholder:"SYSTEM_ID" help:"Let the repository go on with this cluster, which was upgraded (pg_upgrade) from the one of this system identifier, to which the repository belongs. It may stay set."`
+	Rate         int64             `placeholder:"BYTES/S" help:"Limit on reading from the server."`
+	Compression  string            `enum:"zstd-fastest,zstd,zstd-better,s2,none" default:"zstd-fastest" help:"How files are compressed: ${enum}. Stock zstd does not read s2."`
+	Checkpoint   string            `enum:"fast,spread" default:"fast" help:"How the server makes its checkpoint at the start: ${enum}."`
 }
 
 // types are the types of backups, by their names on the command line.
@@ -53,7 +54,8 @@ func (c *backupCommand) Run(ctx context.Context, a *app) error {
 	}
 	m, err := backup.Take(ctx, r, source, &backup.Options{
 		Type: types[c.Type], Jobs: c.Jobs, Rate: c.Rate, Compression: repo.Compression(c.Compression), Spread: c.Checkpoint == "spread", Labels: c.Labels,
-		Progress: a.meter(true).backup(), Logger: a.logger(),
+		UpgradedFrom: c.UpgradedFrom,
+		Progress:     a.meter(true).backup(), Logger: a.logger(),
 	})
 	if err != nil {
 		return err

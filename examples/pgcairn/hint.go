@@ -36,7 +36,9 @@ var hints = []struct {
 	{is(crypto.ErrNoRecipients), "give --recipient or PGCAIRN_RECIPIENTS"},
 	{as[*crypto.IdentityError], "give the file of that identity by --identity or PGCAIRN_IDENTITY; hosts that only back up need none"},
 
-	{as[*wal.ForeignError], "use a repository of its own for each cluster, another --repo or another prefix= of a bucket"},
+	{isEarlier, "stop that server, if it was upgraded; if it is to go on in its successor's place, pgcairn backup --upgraded-from, with the system identifier that the repository belongs to"},
+	{as[*wal.ForeignError], "use a repository of its own for each cluster, another --repo or another prefix= of a bucket; after pg_upgrade: pgcairn backup --upgraded-from, with the system identifier that the repository belongs to"},
+	{as[*wal.AmbiguousError], "give --system-id, or let the destination be in the pg_wal of the server's data directory"},
 	{as[*wal.ConflictError], "make sure that only one server archives to this repository: no clone, no promoted standby beside its old primary"},
 	{as[*wal.SegmentError], "is the file whole, and from the pg_wal of this cluster? archive_command should pass %p"},
 	{as[*wal.RemovedError], "use --slot from now on; to go on after the gap, give --allow-gap and take a backup"},
@@ -91,6 +93,12 @@ func is(target error) func(error) bool {
 func as[E error](err error) bool {
 	var e E
 	return errors.As(err, &e)
+}
+
+// isEarlier matches what is of a cluster that the repository has belonged to before.
+func isEarlier(err error) bool {
+	var e *wal.ForeignError
+	return errors.As(err, &e) && e.Earlier
 }
 
 // isSlotMissing matches PostgreSQL's undefined_object, which for a walsender is the slot.

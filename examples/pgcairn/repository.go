@@ -48,13 +48,16 @@ func (a *app) openWith(ctx context.Context, create bool,
 	return open(ctx, store, &repo.Options{Cipher: cipher, StateDir: a.common.stateDir(), Logger: a.logger()})
 }
 
-// archive opens the WAL archive of the repository.
-func (a *app) archive(ctx context.Context) (*wal.Archive, error) {
+// archive opens the WAL archive of the repository, of the cluster that it belongs to.
+func (a *app) archive(ctx context.Context) (*wal.Archive, error) { return a.archiveOf(ctx, 0) }
+
+// archiveOf opens the WAL archive of one of the clusters that the repository has belonged to.
+func (a *app) archiveOf(ctx context.Context, systemID uint64) (*wal.Archive, error) {
 	r, err := a.repository(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	o := &wal.Options{Logger: a.logger()}
+	o := &wal.Options{SystemID: systemID, Logger: a.logger()}
 	if dir := r.StateDir(); dir != "" {
 		// A copy of the repository has the same id, and what is remembered of one is not true of the other.
 		where, err := parseLocation(a.common.Repo)

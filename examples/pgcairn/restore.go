@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/pgcairn/pgcairn/restore"
@@ -25,15 +26,14 @@ func (c *restoreCommand) Run(ctx context.Context, a *app) error {
 	o := &restore.Options{
 		Tablespaces: c.Tablespaces, Action: restore.Action(c.Action), Progress: a.meter(false).restore(), Logger: a.logger(),
 	}
-	if c.WAL == "command" {
-		var err error
-		if o.RestoreCommand, err = fetchCommand(&a.common); err != nil {
-			return err
-		}
-	}
 	r, p, err := c.prepare(ctx, a)
 	if err != nil {
 		return err
+	}
+	if c.WAL == "command" {
+		if o.RestoreCommand, err = fetchCommand(&a.common, p.Backup.SystemID); err != nil {
+			return err
+		}
 	}
 	if c.DryRun {
 		dir, err := filepath.Abs(c.Dir)
@@ -56,8 +56,9 @@ func (c *restoreCommand) Run(ctx context.Context, a *app) error {
 	})
 }
 
-// fetchCommand is the restore_command that calls this program again, with the same repository and identities.
-func fetchCommand(c *common) (string, error) {
+// fetchCommand is the restore_command that calls this program again, with the same repository and identities, for the
+// WAL of one cluster.
+func fetchCommand(c *common, systemID uint64) (string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", err
@@ -74,5 +75,5 @@ func fetchCommand(c *common) (string, error) {
 		}
 		args = append(args, "--identity", abs)
 	}
-	return restore.Command(append(args, "wal", "fetch")...) + " %f %p", nil
+	return restore.Command(append(args, "wal", "fetch", "--system-id", strconv.FormatUint(systemID, 10))...) + " %f %p", nil
 }

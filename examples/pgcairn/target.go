@@ -20,6 +20,7 @@ type target struct {
 	Immediate bool      `name:"to-immediate" xor:"target" help:"Recover until the backup is consistent."`
 	Exclusive bool      `help:"End just before the target rather than just after it."`
 	Backup    string    `placeholder:"ID" help:"Backup to begin with. Default: the newest that leads to the target."`
+	SystemID  uint64    `name:"system-id" placeholder:"N" help:"Cluster to recover, by its system identifier, where the repository has belonged to several. Default: that of the backup, or of the newest."`
 	Timeline  string    `default:"latest" placeholder:"latest|current|N" help:"Timeline to end on."`
 }
 
@@ -49,7 +50,7 @@ func (t *target) target() (restore.Target, error) {
 
 // options returns the library's options for a plan.
 func (t *target) options() (*restore.PlanOptions, error) {
-	o := &restore.PlanOptions{}
+	o := &restore.PlanOptions{SystemID: t.SystemID}
 	if t.Backup != "" {
 		id, err := backup.ParseID(t.Backup)
 		if err != nil {

@@ -36,6 +36,7 @@ func TestWrongUsage(t *testing.T) {
 		{"source dir without pgdata", []string{"backup", "--source", "dir"}, "", "--pgdata"},
 		{"type unknown", append(pgdata, "--type", "huge"), "", "--type"},
 		{"unknown compression", append(pgdata, "--compression", "lz4"), "", "--compression"},
+		{"upgraded from a name", append(pgdata, "--upgraded-from", "main"), "", "--upgraded-from"},
 		{"negative rate", append(pgdata, "--rate=-1"), "", "--rate"},
 		{"negative jobs", append(pgdata, "--jobs=-1"), "", "--jobs"},
 		{"label without a value", append(pgdata, "--label", "k"), "", "--label"},

@@ -13,6 +13,7 @@ import (
 type walFetchCommand struct {
 	Socket   string        `placeholder:"PATH" help:"Go by way of the program that serves this Unix socket; nothing else is opened here."`
 	Timeout  time.Duration `default:"0s" placeholder:"D" help:"Give up after so long. Default: never."`
+	SystemID uint64        `name:"system-id" placeholder:"N" help:"Cluster whose WAL is meant, by its system identifier, where the repository has belonged to several. Default: the one in whose data directory DEST is."`
 	Prefetch int           `placeholder:"N" help:"Bring the next segments as well, to the state directory, where the next calls find them."`
 	Name     string        `arg:"" help:"Segment, or other file of the archive: %f."`
 	Dest     string        `arg:"" help:"Where to put it: %p."`
@@ -37,9 +38,9 @@ func (c *walFetchCommand) Run(ctx context.Context, a *app) error {
 
 func (c *walFetchCommand) fetch(ctx context.Context, a *app) error {
 	if c.Socket != "" {
-		return answered(reach(c.Socket, wal.Client{Socket: c.Socket}.Fetch(ctx, c.Name, c.Dest)))
+		return answered(reach(c.Socket, wal.Client{Socket: c.Socket, SystemID: c.SystemID}.Fetch(ctx, c.Name, c.Dest)))
 	}
-	archive, err := a.archive(ctx)
+	archive, err := a.archiveOf(ctx, c.SystemID)
 	if err != nil {
 		return err
 	}

@@ -12,9 +12,10 @@ import (
 
 // walSearchCommand finds what the cluster did.
 type walSearchCommand struct {
-	From *timeFlag       `placeholder:"T" help:"Not before this time: RFC 3339, or as PostgreSQL prints it."`
-	To   *timeFlag       `placeholder:"T" help:"Not after this time."`
-	Kind []wal.EventKind `enum:"commit,drop,truncate,restore-point" default:"commit,drop,truncate,restore-point" help:"What to look for: commit, drop, truncate or restore-point."`
+	From     *timeFlag       `placeholder:"T" help:"Not before this time: RFC 3339, or as PostgreSQL prints it."`
+	To       *timeFlag       `placeholder:"T" help:"Not after this time."`
+	SystemID uint64          `name:"system-id" placeholder:"N" help:"Cluster whose WAL is searched, by its system identifier. Default: the one that the repository belongs to."`
+	Kind     []wal.EventKind `enum:"commit,drop,truncate,restore-point" default:"commit,drop,truncate,restore-point" help:"What to look for: commit, drop, truncate or restore-point."`
 }
 
 // eventDoc is an event as it is printed.
@@ -47,7 +48,7 @@ func newEventDoc(ctx context.Context, namer *backup.Namer, e wal.Event) (eventDo
 
 // Run runs the command.
 func (c *walSearchCommand) Run(ctx context.Context, a *app) error {
-	archive, err := a.archive(ctx)
+	archive, err := a.archiveOf(ctx, c.SystemID)
 	if err != nil {
 		return err
 	}
@@ -62,7 +63,7 @@ func (c *walSearchCommand) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	namer, err := backup.NewNamer(ctx, r, nil)
+	namer, err := backup.NewNamer(ctx, r, &backup.NamerOptions{SystemID: c.SystemID})
 	if err != nil {
 		return err
 	}
