@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/pgcairn/pgcairn/repo"
 )
@@ -44,9 +43,7 @@ type Archive struct {
 	rolling sync.Mutex
 	kept    keptIndexes // of what was pushed
 
-	mu      sync.Mutex
-	systems []System  // that the repository has belonged to; the last is the one that it belonged to when that was asked
-	asked   time.Time // when it was
+	owned owned
 }
 
 // NewArchive returns the WAL archive of a repository.
@@ -57,7 +54,7 @@ func NewArchive(r *repo.Repo, o *Options) (*Archive, error) {
 	if o == nil {
 		o = &Options{}
 	}
-	a := &Archive{repo: r, want: o.SystemID, log: o.Logger}
+	a := &Archive{repo: r, want: o.SystemID, log: o.Logger, owned: owned{lock: make(chan struct{}, 1)}}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}

@@ -378,7 +378,9 @@ func TestErrorsNameWhatTheyAreAbout(t *testing.T) {
 	inner := errors.New("inner")
 	for err, want := range map[error][]string{
 		&wal.SegmentError{Name: "SEG", Err: inner}:                         {"SEG", "inner"},
-		&wal.ForeignError{Name: "SEG", Got: 11, Want: 22}:                  {"SEG", "11", "22"},
+		&wal.ForeignError{Name: "SEG", Got: 11, Want: 22}:                  {"SEG", "11", "22", "upgraded"},
+		&wal.ForeignError{Name: "SEG", Got: 11, Want: 22, Earlier: true}:   {"SEG", "11", "before", "22"},
+		&wal.AmbiguousError{Name: "SEG", Systems: []uint64{11, 22}}:        {"SEG", "11 22"},
 		&wal.ConflictError{Name: "SEG", Archived: [32]byte{0xAB, 1: 0xCD}}: {"SEG", "abcd"},
 		&wal.NameError{Name: "SEG", Reason: "because"}:                     {"SEG", "because"},
 	} {

@@ -15,7 +15,8 @@ type ServeOptions struct {
 	Clients int
 
 	// PGData is the data directory of the cluster. With it, a push archives the ready files of its pg_wal besides, as
-	// [Archive.PushReady] does. By default only the file asked for is archived.
+	// [Archive.PushReady] does. By default only the file asked for is archived. It also tells which cluster is meant
+	// where a client does not (see [Archive.Fetch]).
 	PGData string
 	// Ready bounds that.
 	Ready *ReadyOptions

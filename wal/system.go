@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/pgcairn/pgcairn/repo"
@@ -95,26 +96,42 @@ func foreign(name string, id uint64, records []System) *ForeignError {
 	}
 }
 
+// owned is what is known of whom the repository belongs to.
+type owned struct {
+	begun atomic.Int64  // times that the store was asked
+	lock  chan struct{} // whoever has put something in may use what is below; waiting for it can be given up
+
+	systems []System  // of the records
+	last    int64     // which of the times was the last that went well
+	at      time.Time // when it was
+}
+
 // owners returns the clusters of the records, at least one. What was asked for within a minute is not asked for again,
-// unless again is set.
+// unless again is set; then it is what the store has answered since the call.
 func (a *Archive) owners(ctx context.Context, again bool) ([]System, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if again || len(a.systems) == 0 || a.repo.Now().Sub(a.asked) > systemAge {
+	o := &a.owned
+	called := o.begun.Load()
+	select {
+	case o.lock <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wal: ask whom the repository belongs to: %w", ctx.Err())
+	}
+	defer func() { <-o.lock }()
+	if again && o.last <= called || len(o.systems) == 0 || a.repo.Now().Sub(o.at) > systemAge {
 		if err := a.ask(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return slices.Clip(a.systems), nil
+	return slices.Clip(o.systems), nil
 }
 
-// ask reads the records that are not known. a.mu is held.
+// ask reads the records that are not known. The lock is held.
 func (a *Archive) ask(ctx context.Context) error {
-	now := a.repo.Now()
+	now, n := a.repo.Now(), a.owned.begun.Add(1)
 	if err := a.readRecords(ctx); err != nil {
 		return err
 	}
-	if len(a.systems) == 0 {
+	if len(a.owned.systems) == 0 {
 		key, err := a.anything(ctx)
 		if err != nil {
 			return fmt.Errorf("wal: %w", err)
@@ -126,11 +143,11 @@ func (a *Archive) ask(ctx context.Context) error {
 		if err := a.readRecords(ctx); err != nil {
 			return err
 		}
-		if len(a.systems) == 0 {
+		if len(a.owned.systems) == 0 {
 			return fmt.Errorf("wal: %w", &repo.CorruptError{Key: systemKey(1), Err: errors.New("it is missing, though there is " + key)})
 		}
 	}
-	a.asked = now
+	a.owned.at, a.owned.last = now, n
 	return nil
 }
 
@@ -138,13 +155,13 @@ func (a *Archive) readRecords(ctx context.Context) error {
 	for {
 		// Mostly there is one, and it takes two answers to know, which are asked for together.
 		found := make([]*System, 1, 2)
-		if len(a.systems) == 0 {
+		if len(a.owned.systems) == 0 {
 			found = found[:2]
 		}
 		g, gctx := errgroup.WithContext(ctx)
 		for i := range found {
 			g.Go(func() (err error) {
-				found[i], err = a.readRecord(gctx, len(a.systems)+1+i)
+				found[i], err = a.readRecord(gctx, len(a.owned.systems)+1+i)
 				return err
 			})
 		}
@@ -155,10 +172,10 @@ func (a *Archive) readRecords(ctx context.Context) error {
 			if s == nil {
 				return nil
 			}
-			a.systems = append(a.systems, *s)
+			a.owned.systems = append(a.owned.systems, *s)
 		}
-		if len(a.systems) > maxSystems {
-			return &repo.CorruptError{Key: systemKey(len(a.systems)), Err: fmt.Errorf("there are more than %d such records", maxSystems)}
+		if len(a.owned.systems) > maxSystems {
+			return &repo.CorruptError{Key: systemKey(len(a.owned.systems)), Err: fmt.Errorf("there are more than %d such records", maxSystems)}
 		}
 	}
 }

@@ -2,9 +2,11 @@ package wal_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -472,4 +474,29 @@ func TestKeptIndexAfterUpgrade(t *testing.T) {
 	after, err := host.Summarize(t.Context(), seg, seg, nil)
 	require.NoError(t, err)
 	require.Empty(t, after.Events)
+}
+
+// TestGiveUpWaiting: while one asks the store, which hangs, others can still give up.
+func TestGiveUpWaiting(t *testing.T) {
+	store := repotest.Mem(nil)
+	require.NoError(t, openArchive(t, store, nil).Claim(t.Context(), "it", cluster))
+	faulty := repotest.Faulty(store, repotest.Fault{Op: repotest.OpOpen, Key: "systems/*", Do: repotest.Stall()})
+	a, err := reopenArchive(t, faulty, nil)
+	require.NoError(t, err)
+	asking, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := a.System(asking)
+		done <- err
+	}()
+	require.Eventually(t, func() bool {
+		return slices.ContainsFunc(faulty.Calls(), func(c repotest.Call) bool { return strings.HasPrefix(c.Key, "systems/") })
+	}, time.Minute, time.Millisecond)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = a.System(gone)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Empty(t, done)
+	stop()
+	require.ErrorIs(t, <-done, context.Canceled)
 }
