@@ -10,7 +10,8 @@
 //
 // Package [github.com/pgcairn/pgcairn/wal] archives segments, by command (Archive.Push, PushReady) or by streaming
 // (Archive.Receive), brings them back (Archive.Fetch), tells what is held (Archive.Coverage), reads records (Records),
-// and knows from an index of them what the cluster did and when (Archive.Search). It defines LSN, Timeline and Segment.
+// and knows from an index of them what the cluster did and when (Archive.Search). It defines LSN, Timeline and Segment. An
+// archive is of one cluster, and of the one that pg_upgrade makes of it once that was consented to (Archive.Upgrade).
 //
 // Package [github.com/pgcairn/pgcairn/backup] takes backups of a running cluster (Take), lists and loads them (List,
 // Load), and proves that the road works before it is needed (Check).
