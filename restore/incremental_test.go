@@ -87,7 +87,7 @@ func TestIncrementals(t *testing.T) {
 		}
 		require.NotEqual(t, full.ID, last.Parent)
 		pushAll(t, c, r)
-		require.Contains(t, droppedNames(t, r), "public.added")
+		require.Contains(t, droppedNames(t, r, 0), "public.added")
 		want := pgtest.Checksums(t, c)
 		c.Stop(t)
 		b := recovered(t, r, restore.Latest(), nil, nil, nil)
@@ -95,12 +95,12 @@ func TestIncrementals(t *testing.T) {
 	})
 }
 
-// droppedNames are the relations that were dropped, by the names that backups know.
-func droppedNames(t *testing.T, r *repo.Repo) (all []string) {
+// droppedNames are the relations of a cluster that were dropped, by the names that backups know.
+func droppedNames(t *testing.T, r *repo.Repo, systemID uint64) (all []string) {
 	t.Helper()
-	a, err := wal.NewArchive(r, nil)
+	a, err := wal.NewArchive(r, &wal.Options{SystemID: systemID})
 	require.NoError(t, err)
-	namer, err := backup.NewNamer(t.Context(), r, nil)
+	namer, err := backup.NewNamer(t.Context(), r, &backup.NamerOptions{SystemID: systemID})
 	require.NoError(t, err)
 	for e, err := range a.Search(t.Context(), wal.Query{Kinds: []wal.EventKind{wal.EventDrop}}) {
 		require.NoError(t, err)

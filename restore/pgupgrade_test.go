@@ -35,7 +35,8 @@ func TestPgUpgrade(t *testing.T) {
 			t.Parallel()
 			old := pgtest.New(t, &pgtest.Options{Major: tt.old, Distro: tt.upgrade != nil, Conf: archiving()})
 			r := newRepo(t, tt.encrypted)
-			old.Exec(t, `create table told as select i, md5(i::text) from generate_series(1, 20000) i`, `create sequence s`, `select nextval('s')`)
+			old.Exec(t, `create table told as select i, md5(i::text) from generate_series(1, 20000) i`, `create sequence s`, `select nextval('s')`,
+				`create table gone ()`)
 			first := takeOf(t, r, old, nil)
 			old.Exec(t, `update told set md5 = 'changed' where i % 100 = 0`)
 			second := takeOf(t, r, old, &backup.Options{Type: backup.Auto})
@@ -44,7 +45,7 @@ func TestPgUpgrade(t *testing.T) {
 			pushAll(t, old, r)
 			wantOld := pgtest.Checksums(t, old)
 			between := pgtest.Value[time.Time](t, old, `select clock_timestamp()`)
-			old.Exec(t, `create table later ()`)
+			old.Exec(t, `drop table gone`)
 			pushAll(t, old, r)
 			wantLater := pgtest.Checksums(t, old)
 			old.Stop(t)
@@ -76,6 +77,8 @@ func TestPgUpgrade(t *testing.T) {
 			pushAll(t, c, r)
 			want := pgtest.Checksums(t, c)
 
+			require.Contains(t, droppedNames(t, r, first.SystemID), "public.gone")
+			require.NotContains(t, droppedNames(t, r, 0), "public.gone")
 			for _, restored := range []struct {
 				target  restore.Target
 				options *restore.PlanOptions
