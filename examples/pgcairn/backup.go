@@ -80,7 +80,7 @@ func (c *backupCommand) source(a *app) (backup.Source, error) {
 	return backup.Directory(c.PGData, c.DSN, &backup.DirectoryOptions{Logger: a.logger()})
 }
 
-// check refuses what is not there yet.
+// check refuses what makes no sense.
 func (c *backupCommand) check() error {
 	if c.Source == "" {
 		c.Source = "sql"
