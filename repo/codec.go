@@ -17,8 +17,9 @@ const (
 	maxWindow = 8 << 20
 
 	// Skippable frames of zstd frame our own data, so that stock zstd passes over it.
-	skippableHead = 0x184D2A50
-	skippableTail = 0x184D2A51
+	skippableHead  = 0x184D2A50
+	skippableTail  = 0x184D2A51
+	skippableNotes = 0x184D2A52 // of a pack, behind its tail
 )
 
 // newFrameDecoder makes a decoder of single frames, to be used through DecodeAll, which refuses more than FrameSize.

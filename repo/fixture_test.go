@@ -151,6 +151,21 @@ func writePackOf(ctx context.Context, r *repo.Repo, key string, c repo.Compressi
 	return w.Commit()
 }
 
+// writeNotedPack writes a pack that has notes.
+func writeNotedPack(ctx context.Context, r *repo.Repo, key string, notes []byte, frames ...[]byte) (repo.Pack, error) {
+	w, err := r.CreatePack(ctx, key, nil)
+	if err != nil {
+		return repo.Pack{}, err
+	}
+	defer w.Close()
+	for _, f := range frames {
+		if err := w.Append(f); err != nil {
+			return repo.Pack{}, err
+		}
+	}
+	return w.CommitWithNotes(notes)
+}
+
 // readPack reads all frames of a pack.
 func readPack(ctx context.Context, r *repo.Repo, p repo.Pack) (frames [][]byte, err error) {
 	err = r.ReadPack(ctx, p, func(i int, raw []byte) error {

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -194,9 +195,23 @@ func TestFormatOfObjects(t *testing.T) {
 	frames := [][]byte{objects[goldenPack][0x47:0x62], objects[goldenPack][0x62:0x7c]}
 	assert.Equal(t, objects[goldenStream], craft(goldenStream, goldenLabel, nil, frames...))
 	for key, pack := range packs {
-		frames := objects[key][0x47:]
+		whole := objects[key]
+		var notes []byte
+		if key == goldenNoted {
+			frame := whole[0xce:0xe8]
+			notes = slices.Concat(frame, sumOf(append([]byte(key+"\n"), frame...)), []byte{byte(len(frame)), 0, 0, 0}, []byte("note"))
+			whole = whole[:len(whole)-8-len(notes)-16]
+		}
+		frames := whole[0x47:]
 		frames = frames[:len(frames)-8-25*len(pack.Frames)-16]
-		assert.Equal(t, objects[key], craft(key, "", tableOf(pack), frames), key)
+		crafted := craft(key, "", tableOf(pack), frames)
+		if notes != nil {
+			clear(crafted[len(crafted)-16:])
+			crafted = append(crafted, 0x52, 0x2a, 0x4d, 0x18, byte(len(notes)+16), 0, 0, 0)
+			crafted = append(crafted, notes...)
+			crafted = append(crafted, sumOf(crafted)...)
+		}
+		assert.Equal(t, objects[key], crafted, key)
 	}
 }
 
@@ -229,9 +244,11 @@ func TestFormatByHand(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, string(bytes.Join(goldenFrames, nil)), string(got), "unencrypted")
 	}
-	got, err := unzstd(golden(t, false)[goldenRaw])
-	require.NoError(t, err)
-	assert.Equal(t, string(bytes.Join(goldenFrames, nil)), string(got), "not compressed")
+	for _, object := range []string{goldenRaw, goldenNoted} {
+		got, err := unzstd(golden(t, false)[object])
+		require.NoError(t, err)
+		assert.Equal(t, string(bytes.Join(goldenFrames, nil)), string(got), object)
+	}
 }
 
 // So do those for S2, with the stock program; stock zstd says that it is not for it.

@@ -28,6 +28,9 @@ func fuzzObject(f *testing.F, g *rig) {
 		require.NoError(f, err)
 		seeds = append(seeds, storedBytes(f, g.store, key))
 	}
+	packs["noted"], err = writeNotedPack(f.Context(), g.w, "noted", []byte("notes"), []byte("frame"), pages(1000))
+	require.NoError(f, err)
+	seeds = append(seeds, storedBytes(f, g.store, "noted"))
 	for _, whole := range seeds {
 		f.Add(whole)
 		f.Add(whole[:len(whole)/2])
@@ -63,6 +66,11 @@ func fuzzObject(f *testing.F, g *rig) {
 			}
 			if _, _, err := get(t.Context(), reader, key); err != nil {
 				check(err)
+			}
+			if notes, err := reader.Notes(t.Context(), key); err != nil {
+				check(err)
+			} else if len(notes) > 0 {
+				require.Equal(t, "notes", string(notes))
 			}
 		}
 		r.key = "a"

@@ -37,6 +37,8 @@ const (
 	goldenPack   = "packs/20261121T101530Z-9f3c2a/00000001"
 	goldenRaw    = "packs/20261121T101530Z-9f3c2a/00000002" // of compression none
 	goldenS2     = "packs/20261121T101530Z-9f3c2a/00000003"
+	goldenNoted  = "packs/20261121T101530Z-9f3c2a/00000004"
+	goldenNotes  = "what is in it"
 	goldenRecord = "systems/1"
 	goldenLease  = "leases/backup/00000000000000000001"
 )
@@ -87,6 +89,8 @@ func makeGolden(t *testing.T, encrypted bool) (s repo.Store, packs map[string]re
 		packs[goldenRaw], err = writePackOf(t.Context(), r, goldenRaw, repo.Uncompressed, goldenFrames...)
 		require.NoError(t, err)
 		packs[goldenS2], err = writePackOf(t.Context(), r, goldenS2, repo.S2, goldenS2Frames...)
+		require.NoError(t, err)
+		packs[goldenNoted], err = writeNotedPack(t.Context(), r, goldenNoted, []byte(goldenNotes), goldenFrames...)
 		require.NoError(t, err)
 		require.NoError(t, r.CreateRecord(t.Context(), goldenRecord, goldenSystem))
 		l := lease{Fence: 1, Holder: "HOLDER", Hostname: "db1", Expires: testTime.Add(2 * time.Minute)}
@@ -162,6 +166,9 @@ func TestGoldenIsRead(t *testing.T) {
 					want = goldenS2Frames
 				}
 				assert.Equal(t, want, frames)
+				notes, err := r.Notes(t.Context(), key)
+				require.NoError(t, err)
+				assert.Equal(t, map[string]string{goldenNoted: goldenNotes}[key], string(notes))
 			}
 			if !encrypted {
 				var got system

@@ -85,6 +85,36 @@ func TestStateDir(t *testing.T) {
 	}
 }
 
+// The data key tells those who can read apart: it is the same for a host's next process, and another for others.
+func TestDataKey(t *testing.T) {
+	g := newRig(t, true)
+	dataKey := func(o repo.Options) string {
+		r, err := repo.Open(t.Context(), g.store, &o)
+		require.NoError(t, err)
+		id, err := r.DataKey(t.Context())
+		require.NoError(t, err)
+		_, err = put(t.Context(), r, "of "+id, "", nil)
+		if err != nil {
+			require.ErrorIs(t, err, fs.ErrExist)
+		}
+		require.Equal(t, "keys/"+id+".age", keyOf(t, g.store, "of "+id))
+		return id
+	}
+	dir := t.TempDir()
+	first := dataKey(repo.Options{Cipher: writeOnly(t), StateDir: dir})
+	require.Equal(t, first, dataKey(repo.Options{Cipher: writeOnly(t), StateDir: dir}))
+	_, another, err := crypto.Generate()
+	require.NoError(t, err)
+	both, err := crypto.New(recipients(t, testRecipient, another), nil)
+	require.NoError(t, err)
+	require.NotEqual(t, first, dataKey(repo.Options{Cipher: both, StateDir: dir}))
+
+	plain := newRig(t, false)
+	none, err := plain.w.DataKey(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, none)
+}
+
 func TestStateDirOtherRecipients(t *testing.T) {
 	g := newRig(t, true)
 	_, another, err := crypto.Generate()

@@ -12,7 +12,8 @@ import (
 	"github.com/pgcairn/pgcairn/internal/objerr"
 )
 
-// Notes are data that an object has behind its content, and that are read without it. In the tail of a stream they are
+// Notes are data that an object has behind its content, and that are read without it. In the tail of a stream, or in a
+// frame of their own behind a pack's, they are
 //
 //	zstd frames | XXH3 of the object's key, a newline, and the frames | uint32 LE length of the frames | "note"
 //

@@ -53,6 +53,58 @@ func TestNotes(t *testing.T) {
 	})
 }
 
+// A pack may have notes as well, which leave its frames, and what reads them, as they are.
+func TestNotesOfPacks(t *testing.T) {
+	t.Parallel()
+	bothModes(t, func(t *testing.T, g *rig) {
+		frames := [][]byte{pages(repo.FrameSize), noise(1000, 1)}
+		plain, err := writePack(t.Context(), g.w, "plain", frames...)
+		require.NoError(t, err)
+		for name, want := range map[string][]byte{"none": nil, "short": []byte("n"), "noise": noise(5<<20/2, 3)} {
+			p, err := writeNotedPack(t.Context(), g.w, name, want, frames...)
+			require.NoError(t, err)
+			require.Equal(t, plain.Frames, p.Frames)
+			requests := 0
+			r := g.reader(t, repo.Observe(g.store, func(op repo.Op) {
+				if op.Key == name && (op.Name == "open" || op.Name == "stat") {
+					requests++
+				}
+			}))
+			got, err := r.Notes(t.Context(), name)
+			require.NoError(t, err, name)
+			require.True(t, bytes.Equal(want, got), name)
+			require.LessOrEqual(t, requests, 4, name)
+			back, err := readPack(t.Context(), g.r, p)
+			require.NoError(t, err)
+			require.Equal(t, frames, back)
+		}
+		_, err = writeNotedPack(t.Context(), g.w, "long", make([]byte, 16<<20+1), frames...)
+		require.Error(t, err)
+		_, err = g.store.Stat(t.Context(), "long")
+		require.ErrorIs(t, err, fs.ErrNotExist)
+	})
+}
+
+// Whatever byte of a pack with notes is another, or missing, whoever reads its frames notices.
+func TestDamagedPackWithNotes(t *testing.T) {
+	t.Parallel()
+	bothModes(t, func(t *testing.T, g *rig) {
+		p, err := writeNotedPack(t.Context(), g.w, "a", []byte("some notes on it"), []byte("a frame"))
+		require.NoError(t, err)
+		whole := storedBytes(t, g.store, "a")
+		for at := range whole {
+			b := bytes.Clone(whole)
+			b[at] ^= 1 << (at % 8)
+			_, err := readPack(t.Context(), g.reader(t, with(t, g.store, "a", b)), p)
+			require.Error(t, err, "byte %d", at)
+			requireNoAnswerAtAll(t, err)
+			_, err = readPack(t.Context(), g.reader(t, with(t, g.store, "a", whole[:at])), p)
+			require.Error(t, err, "up to byte %d", at)
+			requireNoAnswerAtAll(t, err)
+		}
+	})
+}
+
 // An object of nothing but notes, and of nothing at all.
 func TestNotesOfEmptyContent(t *testing.T) {
 	t.Parallel()

@@ -128,6 +128,12 @@ func (w *PackWriter) Append(raw []byte) error {
 	return nil
 }
 
+// Key is the key that the pack will have.
+func (w *PackWriter) Key() string { return w.s.key }
+
+// Frames are those that the pack has so far. The slice is not to be changed.
+func (w *PackWriter) Frames() []Frame { return w.frames }
+
 // Size is the number of bytes written so far, before encryption.
 func (w *PackWriter) Size() int64 { return w.s.total }
 
@@ -140,8 +146,29 @@ func (w *PackWriter) Full() bool { return w.s.total >= packSize || len(w.frames)
 
 // Commit makes the pack durable. A taken key is an error matching fs.ErrExist, unless it holds just this pack, as with
 // [Repo.Put].
-func (w *PackWriter) Commit() (Pack, error) {
-	info, err := w.s.commit(packTable(w.frames))
+func (w *PackWriter) Commit() (Pack, error) { return w.CommitWithNotes(nil) }
+
+// CommitWithNotes is Commit of a pack with up to 16 MiB of notes, which [Repo.Notes] reads without the frames.
+func (w *PackWriter) CommitWithNotes(notes []byte) (Pack, error) {
+	notes, err := appendNotes(w.repo.enc, w.s.key, notes)
+	if err != nil {
+		return Pack{}, err
+	}
+	table := packTable(w.frames)
+	if len(notes) == 0 {
+		err = w.s.end(skippableTail, table)
+	} else {
+		// The notes are behind the tail, where readers look at nothing but the sum at the end. The tail's own is zero, so
+		// that what is cut off there is noticed.
+		tail := append(appendSkippable(nil, skippableTail, len(table)+sumSize), table...)
+		if err = w.s.write(append(tail, make([]byte, sumSize)...)); err == nil {
+			err = w.s.end(skippableNotes, notes)
+		}
+	}
+	if err != nil {
+		return Pack{}, err
+	}
+	info, err := w.s.commit()
 	if err != nil {
 		return Pack{}, err
 	}

@@ -109,6 +109,16 @@ func (r *Repo) ID() string { return r.marker.ID }
 // Encrypted tells whether the repository's objects are encrypted.
 func (r *Repo) Encrypted() bool { return r.keys != nil }
 
+// DataKey identifies the data key that this host encrypts to now, and with it those who can read what it writes; it is
+// empty when the repository is not encrypted. Where there is none yet, one is made.
+func (r *Repo) DataKey(ctx context.Context) (string, error) {
+	if r.keys == nil {
+		return "", nil
+	}
+	d, err := r.keys.writeKey(ctx)
+	return d.ID, err
+}
+
 // Store is the store the repository is in. Objects that Repo's methods wrote are compressed, maybe encrypted, there.
 func (r *Repo) Store() Store { return r.store }
 

@@ -72,15 +72,16 @@ func (s *sealer) write(b []byte) error {
 	return s.err
 }
 
-// commit writes the tail with data in it, and commits.
-func (s *sealer) commit(data []byte) (Info, error) {
-	tail := append(appendSkippable(nil, skippableTail, len(data)+sumSize), data...)
-	if err := s.write(tail); err != nil {
-		return Info{}, err
+// end writes a skippable frame of data and the sum of every byte before that.
+func (s *sealer) end(magic uint32, data []byte) error {
+	if err := s.write(append(appendSkippable(nil, magic, len(data)+sumSize), data...)); err != nil {
+		return err
 	}
-	if err := s.write(s.sum.Sum(nil)); err != nil {
-		return Info{}, err
-	}
+	return s.write(s.sum.Sum(nil))
+}
+
+// commit commits what ends with a sum.
+func (s *sealer) commit() (Info, error) {
 	if s.enc != nil {
 		if err := s.enc.Close(); err != nil {
 			return Info{}, fmt.Errorf("repo: encrypt %s: %w", s.key, err)

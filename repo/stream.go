@@ -100,7 +100,10 @@ func (r *Repo) Put(ctx context.Context, key string, o *PutOptions, write func(io
 			return Info{}, err
 		}
 	}
-	return s.commit(notes)
+	if err := s.end(skippableTail, notes); err != nil {
+		return Info{}, err
+	}
+	return s.commit()
 }
 
 // Object reads the content of an object written by [Repo.Put]. It is used by one goroutine at a time.
