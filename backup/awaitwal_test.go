@@ -160,7 +160,9 @@ func TestAwaitWAL(t *testing.T) {
 				defer f.mu.Unlock()
 				f.at.Promoted = true
 			},
-			want: func(t *testing.T, err error, _ time.Duration) { requirePromoted(t, err, backup.PromotedError{Timeline: 1}) },
+			want: func(t *testing.T, err error, _ time.Duration) {
+				requirePromoted(t, err, backup.PromotedError{Timeline: 1})
+			},
 		},
 		"it follows a promoted server": {
 			before: func(f *fakeStandby) { f.has(1, 5000) },

@@ -56,6 +56,8 @@ type collector struct {
 	pace    *pace.Pacer // nil for as fast as it goes
 
 	compression repo.Compression
+	dataKey     string // that packs are encrypted to
+	keepNotes   func(key string, notes []byte)
 
 	serverManifest bool // is stored, maybe
 
@@ -306,6 +308,20 @@ func (c *collector) found(file int, end int64) {
 	c.sizes[file] = max(c.sizes[file], end)
 }
 
+// verify checks the checksums of pages that are not stored, since a killed backup has stored them.
+func (c *collector) verify(path string, b []byte, off int64) {
+	rel, ok := pgfile.ParseRelation(path)
+	if !ok || !c.start.Checksums {
+		return
+	}
+	for size := int(c.start.PageSize); len(b) >= size; off, b = off+int64(size), b[size:] {
+		block := rel.Segment*c.start.RelSegPages + uint32(off/int64(size))
+		if !pgfile.PageOK(b[:size], block) {
+			c.suspect(suspect{BadPage: BadPage{Path: path, Block: block}, lsn: wal.LSN(pgfile.PageLSN(b))})
+		}
+	}
+}
+
 func (c *collector) suspect(s suspect) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -316,7 +332,7 @@ func (c *collector) suspect(s suspect) {
 func (c *collector) commit(w *repo.PackWriter, pieces [][]Piece) {
 	c.committing.Go(func() error {
 		defer w.Close()
-		p, err := w.Commit()
+		p, err := w.CommitWithNotes(c.note(w, pieces))
 		if err != nil {
 			return err
 		}
@@ -328,11 +344,34 @@ func (c *collector) commit(w *repo.PackWriter, pieces [][]Piece) {
 	})
 }
 
+// note makes the notes of a pack that is about to be committed, and keeps them on this host; nil is that they are too long.
+func (c *collector) note(w *repo.PackWriter, pieces [][]Piece) []byte {
+	n := packNotes{dataKey: c.dataKey, frames: w.Frames(), pieces: pieces}
+	index := map[int]int{}
+	c.mu.Lock() // for a server may send more meanwhile
+	for _, all := range pieces {
+		for _, p := range all {
+			if _, ok := index[p.File]; !ok {
+				index[p.File] = len(n.files)
+				n.files = append(n.files, c.entries[p.File].Path)
+			}
+		}
+	}
+	c.mu.Unlock()
+	b := n.append(nil, func(file int) int { return index[file] })
+	if len(b) > repo.MaxNotes {
+		return nil
+	}
+	c.keepNotes(w.Key(), b)
+	return b
+}
+
 // discardTime bounds how long discarding may hold up a caller who has cancelled.
 const discardTime = 20 * time.Second
 
-// discard deletes the objects of a backup that has failed. What cannot be deleted takes space and does no harm.
-func (c *collector) discard(ctx context.Context, log *slog.Logger) {
+// discard deletes the objects of a backup that has failed, and tells whether it could. What cannot be deleted takes space
+// until a full backup takes it over, or retention sweeps it, and does no harm.
+func (c *collector) discard(ctx context.Context, log *slog.Logger) bool {
 	ctx, cancel := context.WithTimeout(ctx, discardTime)
 	defer cancel()
 	var keys []string
@@ -345,9 +384,10 @@ func (c *collector) discard(ctx context.Context, log *slog.Logger) {
 	for _, key := range keys {
 		if err := c.repo.Store().Delete(ctx, key); err != nil {
 			log.WarnContext(ctx, "objects of a backup that failed are left behind", "first", key, "error", err)
-			return
+			return false
 		}
 	}
+	return true
 }
 
 // fill enters the account into a manifest. Files that were never found have vanished, and are left out.
@@ -378,7 +418,11 @@ func (c *collector) fill(m *Manifest, stop wal.LSN) {
 		m.StoredBytes += p.Size
 	}
 	if c.diff != nil {
-		c.packs = append(c.packs, c.diff.keep(index, c.sizes)...)
+		kept := c.diff.keep(index, c.sizes)
+		c.packs = append(c.packs, kept...)
+		if c.diff.full {
+			m.ReusedBytes = reused(kept)
+		}
 		m.BadPageList = c.diff.badPages(index, c.sizes, c.start, c.entries)
 	}
 	slices.SortFunc(c.packs, func(a, b PackPieces) int { return cmp.Compare(a.Key, b.Key) })

@@ -76,6 +76,11 @@ func (w *worker) compare(ctx context.Context, f frameRef) error {
 		if err != nil {
 			return err
 		}
+		if d.full {
+			if err := w.verifyAll(ctx, k, buf[total:total+n], p.Offset); err != nil {
+				return err
+			}
+		}
 		counts[i], total, short = n, total+n, short || n < p.Length
 	}
 	if hash, whole := d.hash(f); whole && !short && repo.HashOf(buf[:total]) == hash {
@@ -152,9 +157,21 @@ func (w *worker) replace(ctx context.Context, f frameRef, buf []byte, counts []i
 	return nil
 }
 
+// verifyAll checks the pages of a part of the open file. Those that were torn are read again, into the same memory.
+func (w *worker) verifyAll(ctx context.Context, file int, b []byte, off int64) error {
+	p := w.pagesOf(w.path)
+	for at := 0; at < len(b); at += p.size {
+		if err := w.verify(ctx, p, b[at:min(at+p.size, len(b))], off+int64(at)); err != nil {
+			return w.judge(file, err)
+		}
+	}
+	return nil
+}
+
 // pagesAgain is pagesOf a file that need not be the one that is open.
 func (w *worker) pagesAgain(ctx context.Context, file int) (pages, error) {
 	p := w.pagesOf(w.c.entries[file].Path)
+	p.verify = p.verify && !w.c.diff.full // where they have been
 	if !p.verify {
 		return p, nil
 	}

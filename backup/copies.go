@@ -11,15 +11,18 @@ import (
 	"slices"
 
 	"github.com/pgcairn/pgcairn/internal/durable"
+	"github.com/pgcairn/pgcairn/repo"
 )
 
 // copies are the manifests that this host has written to an encrypted repository, which it may not be able to read. They
 // are in the state directory, backups/<id>, compressed; what is damaged of them is not used. The zero value has none.
 type copies struct{ dir string }
 
-func (t *taker) copies() copies {
-	state := t.repo.StateDir()
-	if state == "" || !t.repo.Encrypted() {
+func (t *taker) copies() copies { return copiesOf(t.repo) }
+
+func copiesOf(r *repo.Repo) copies {
+	state := r.StateDir()
+	if state == "" || !r.Encrypted() {
 		return copies{}
 	}
 	return copies{dir: filepath.Join(state, "backups")}

@@ -14,6 +14,7 @@ import (
 type difference struct {
 	base  *Manifest
 	by    Method
+	full  bool       // the base is what killed backups have left, and nobody has seen to its pages' checksums
 	entry []int      // by file of the base: the index of the entry with the same path, or gone
 	read  [][]extent // by entry: what is read, and so not taken from the base
 

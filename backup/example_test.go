@@ -196,3 +196,46 @@ func ExampleParseID() {
 	// 2026-11-21 10:15:30 +0000 UTC <nil>
 	// backup: "latest" is not the ID of a backup
 }
+
+func ExampleOrphans() {
+	ctx, r := context.Background(), exampleRepo()
+	// This one ends before it can store its manifest, as if it were killed.
+	broken, err := repo.Open(ctx, repotest.Faulty(r.Store(),
+		repotest.Fault{Op: repotest.OpCreate, Key: "backups/*", Do: repotest.Fail(nil)}), nil)
+	if err != nil {
+		panic(err)
+	}
+	cluster := backuptest.New(nil)
+	if _, err := backup.Take(ctx, broken, cluster, &backup.Options{Jobs: 1}); err == nil {
+		panic("it has ended well")
+	}
+
+	count := func() (packs int, bytes int64) {
+		// While a backup is in progress, its packs are orphans.
+		err = r.WithLease(ctx, backup.LeaseName, func(ctx context.Context, _ *repo.Lease) error {
+			for o, err := range backup.Orphans(ctx, r) {
+				if err != nil {
+					return err
+				}
+				packs, bytes = packs+1, bytes+o.Size
+			}
+			return nil
+		})
+		if err != nil {
+			panic(err)
+		}
+		return packs, bytes
+	}
+	packs, bytes := count()
+	fmt.Println("a killed backup has left packs:", packs, bytes > 0)
+
+	m, err := backup.Take(ctx, r, cluster, nil)
+	if err != nil {
+		panic(err)
+	}
+	packs, _ = count()
+	fmt.Println("taken over:", m.ReusedBytes > 0, "stored anew:", m.StoredBytes, "left over:", packs)
+	// Output:
+	// a killed backup has left packs: 1 true
+	// taken over: true stored anew: 0 left over: 0
+}

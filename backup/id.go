@@ -52,7 +52,21 @@ func (id ID) Time() (time.Time, error) {
 	return t, nil
 }
 
-const manifests = "backups/"
+const (
+	manifests  = "backups/"
+	packFolder = "packs/"
+)
 
 func (id ID) manifestKey() string     { return manifests + string(id) }
-func (id ID) packKey(n uint64) string { return fmt.Sprintf("packs/%s/%08d", id, n) }
+func (id ID) packKey(n uint64) string { return fmt.Sprintf(packFolder+"%s/%08d", id, n) }
+
+// parsePackKey tells which pack of which backup a key is of; ok is false for any other key.
+func parsePackKey(key string) (id ID, n uint64, ok bool) {
+	first, number, _ := strings.Cut(strings.TrimPrefix(key, packFolder), "/")
+	id, err := ParseID(first)
+	if err != nil {
+		return "", 0, false
+	}
+	n, err = strconv.ParseUint(number, 10, 64)
+	return id, n, err == nil && id.packKey(n) == key
+}

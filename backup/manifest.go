@@ -48,9 +48,10 @@ type Summary struct {
 	StartedAt time.Time    `json:"started_at"`
 	StoppedAt time.Time    `json:"stopped_at"` // both by the server's clock, as commits are
 
-	ClusterBytes int64             `json:"cluster_bytes"` // size of the files
-	ReadBytes    int64             `json:"read_bytes"`    // read from the source
-	StoredBytes  int64             `json:"stored_bytes"`  // of its packs
+	ClusterBytes int64             `json:"cluster_bytes"`          // size of the files
+	ReadBytes    int64             `json:"read_bytes"`             // read from the source
+	StoredBytes  int64             `json:"stored_bytes"`           // of the packs that it wrote
+	ReusedBytes  int64             `json:"reused_bytes,omitempty"` // as stored, of a full one: taken over from backups that were killed
 	Files        int               `json:"files"`
 	BadPages     int               `json:"bad_pages"` // that fail their checksum
 	Pinned       bool              `json:"pinned"`

@@ -28,39 +28,43 @@ func (t *taker) plan(ctx context.Context, id ID, s Session, there []ID) (planned
 	}
 	switch from := s.(type) {
 	case Streamer:
-		return t.planSent(ctx, id, s, from, base, reason)
+		return t.planSent(ctx, id, s, from, there, base, reason)
 	case Lister:
-		return t.planListed(ctx, id, s, from, base, reason)
+		return t.planListed(ctx, id, s, from, there, base, reason)
 	}
 	return planned{}, errors.New("backup: the source's session neither lists its files nor sends them")
 }
 
 // planListed plans to read the files of a Lister.
-func (t *taker) planListed(ctx context.Context, id ID, s Session, from Lister, base *Manifest, reason string) (planned, error) {
+func (t *taker) planListed(ctx context.Context, id ID, s Session, from Lister, there []ID, base *Manifest, reason string) (planned, error) {
 	entries, dirs, err := listEntries(ctx, from)
+	if err != nil {
+		return planned{}, err
+	}
+	full := base == nil
+	var blocks *wal.Blocks
+	if full {
+		base, err = t.full(ctx, reason, there, id)
+	} else {
+		blocks, err = t.buildOn(ctx, s, base)
+	}
 	if err != nil {
 		return planned{}, err
 	}
 	var d *difference
 	todo := all(entries)
-	if base == nil {
-		t.full(ctx, reason)
-	} else {
-		blocks, err := t.buildOn(ctx, s, base)
-		if err != nil {
-			return planned{}, err
-		}
-		d, todo = subtract(base, entries, s.Start(), blocks, t.manifest.Method)
+	if base != nil {
+		d, todo = subtract(base, entries, s.Start(), blocks, cmp.Or(t.manifest.Method, ByCompare))
+		d.full = full
 	}
 	c := newCollector(t.repo, id, s.Start(), entries, d, todo)
 	return planned{c, c.units, func() []string { return dirs }}, nil
 }
 
 // planSent plans to receive what a Streamer's server sends.
-func (t *taker) planSent(ctx context.Context, id ID, s Session, from Streamer, base *Manifest, reason string) (planned, error) {
-	m, wish := &t.manifest, t.options.Method
+func (t *taker) planSent(ctx context.Context, id ID, s Session, from Streamer, there []ID, base *Manifest, reason string) (planned, error) {
 	asked := base
-	if wish != "" && wish != BySummary {
+	if wish := t.options.Method; wish != "" && wish != BySummary {
 		asked = nil
 	}
 	sending, err := from.Send(ctx, asked)
@@ -75,27 +79,26 @@ func (t *taker) planSent(ctx context.Context, id ID, s Session, from Streamer, b
 			base, reason = nil, fmt.Sprintf("it cannot build on %s: %s", base.ID, why)
 		}
 	}
+	full := base == nil
 	r := &receiver{from: from, out: newBatches(t.options.Jobs)}
-	var d *difference
 	switch {
-	case base == nil:
-		t.full(ctx, reason)
+	case full:
+		base, err = t.full(ctx, reason, there, id)
 	case sending.Difference:
-		t.difference(base)
-		m.Method = BySummary
+		t.difference(ctx, base, BySummary)
 	default:
-		if r.blocks, err = t.buildOn(ctx, s, base); err != nil {
-			return planned{}, err
-		}
-		if m.Reason == "" && m.Method != wish {
-			m.Reason = sending.Reason
-		}
+		r.blocks, err = t.buildOnSent(ctx, s, base, sending.Reason)
 	}
+	if err != nil {
+		return planned{}, err
+	}
+	var d *difference
 	if base != nil {
-		d = newDifference(base, m.Method)
+		d = newDifference(base, cmp.Or(t.manifest.Method, ByCompare))
+		d.full = full
 		r.frames = newBaseFrames(base, func(path string) bool {
 			_, isLogged := logged(path)
-			return !isLogged || m.Method == ByCompare
+			return !isLogged || d.by == ByCompare
 		})
 	}
 	r.c = newCollector(t.repo, id, s.Start(), nil, d, work{})
@@ -103,31 +106,45 @@ func (t *taker) planSent(ctx context.Context, id ID, s Session, from Streamer, b
 	return planned{r.c, r.run, r.directories}, nil
 }
 
-// full notes that the backup is a full one, and if it was to be another, why.
-func (t *taker) full(ctx context.Context, reason string) {
+// buildOnSent is buildOn for a server that sends everything, for a reason.
+func (t *taker) buildOnSent(ctx context.Context, s Session, base *Manifest, reason string) (*wal.Blocks, error) {
+	if t.options.Method == BySummary {
+		return nil, fmt.Errorf("backup: find what has changed by %s: %s", BySummary, cmp.Or(reason, "the server sends no differences"))
+	}
+	blocks, err := t.buildOn(ctx, s, base)
+	if m := &t.manifest; m.Reason == "" {
+		m.Reason = reason
+	}
+	return blocks, err
+}
+
+// full notes that the backup is a full one, and if it was to be another, why. It returns what killed ones have left.
+func (t *taker) full(ctx context.Context, reason string, there []ID, id ID) (left *Manifest, err error) {
 	t.manifest.Type, t.manifest.Reason = Full, reason
 	if reason != "" {
 		t.log.WarnContext(ctx, "the backup is a full one", "reason", reason)
 	}
+	return t.takeOver(ctx, there, id)
 }
 
 // difference notes that the backup builds on another.
-func (t *taker) difference(base *Manifest) {
+func (t *taker) difference(ctx context.Context, base *Manifest, by Method) {
 	m := &t.manifest
-	m.Parent = base.ID
+	m.Parent, m.Method = base.ID, by
 	if m.Type = t.options.Type; m.Type == Auto {
 		m.Type = Incremental
 	}
+	t.log.InfoContext(ctx, "the backup builds on another", "parent", base.ID, "method", by)
 }
 
 // buildOn finds out what has changed since a base, and notes how.
-func (t *taker) buildOn(ctx context.Context, s Session, base *Manifest) (blocks *wal.Blocks, err error) {
-	t.difference(base)
-	m := &t.manifest
-	if blocks, m.Method, m.Reason, err = t.findChanged(ctx, s, base); err != nil {
+func (t *taker) buildOn(ctx context.Context, s Session, base *Manifest) (*wal.Blocks, error) {
+	blocks, by, reason, err := t.findChanged(ctx, s, base)
+	if err != nil {
 		return nil, err
 	}
-	t.log.InfoContext(ctx, "the backup builds on another", "parent", base.ID, "method", m.Method)
+	t.difference(ctx, base, by)
+	t.manifest.Reason = reason
 	return blocks, nil
 }
 

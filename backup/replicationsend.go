@@ -27,7 +27,7 @@ const (
 
 // Send has the server begin the backup.
 func (s *replicationSession) Send(ctx context.Context, base *Manifest) (sending Sending, err error) {
-	if base != nil {
+	if base != nil && s.settings.Version >= 170000 {
 		err := s.sendDifference(ctx, base)
 		if ctx.Err() != nil {
 			return sending, ctx.Err()
@@ -69,9 +69,6 @@ func (s *replicationSession) mapped() bool { return s.settings.Version/10000 >= 
 // sendDifference has the server send what has changed since a base. What it refuses leaves the connection usable.
 func (s *replicationSession) sendDifference(ctx context.Context, base *Manifest) error {
 	conn := s.conn.PgConn()
-	if s.settings.Version < 170000 {
-		return fmt.Errorf("PostgreSQL %d sends no differences", s.settings.Version/10000)
-	}
 	on, err := pgwire.Show(ctx, conn, "summarize_wal")
 	if err != nil {
 		return err

@@ -158,6 +158,8 @@ func (r *receiver) compare(ctx context.Context, f received) error {
 		}
 		if !r.frames.same(frame, b) {
 			r.keep(f, frame.extent, b)
+		} else if r.c.diff.full {
+			r.c.verify(f.Path, b, frame.from)
 		}
 		at = frame.to
 	}

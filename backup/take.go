@@ -74,12 +74,16 @@ func (e *ClockError) Error() string {
 // maxLabels bounds labels in bytes, so that a summary stays within its bound whatever JSON makes of them.
 const maxLabels = 4 << 10
 
-// leaseName is the lease that a backup holds.
-const leaseName = "backup"
+// LeaseName is the lease that a backup holds, see [repo.Repo.WithLease]. Whoever deletes what no manifest names holds it
+// too: while a backup is in progress its packs look the same.
+const LeaseName = "backup"
 
 // Take backs up a source. When it returns nil the backup is committed, and the repository holds every segment of WAL
 // from its start to its stop, so that it can be restored whatever comes later. When it fails, or ctx is cancelled, no
 // backup is listed, and the server is left without a backup in progress.
+//
+// A full backup takes over what killed backups have stored, as far as the files still have the same content, and tells
+// how much (ReusedBytes). It reads all files all the same.
 //
 // One backup at a time: another that runs is a *[repo.LeaseError]. The error is a *[wal.ForeignError] when the
 // repository belongs to another cluster and Options.UpgradedFrom does not consent.
@@ -113,7 +117,7 @@ func Take(ctx context.Context, r *repo.Repo, s Source, o *Options) (*Manifest, e
 	if t.options.Jobs <= 0 {
 		t.options.Jobs = runtime.GOMAXPROCS(0)
 	}
-	err := r.WithLease(ctx, leaseName, func(ctx context.Context, l *repo.Lease) error { return t.take(ctx, s, l) })
+	err := r.WithLease(ctx, LeaseName, func(ctx context.Context, l *repo.Lease) error { return t.take(ctx, s, l) })
 	if err != nil {
 		return nil, err
 	}
@@ -159,11 +163,17 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 	c := w.collector
 	c.compression = t.options.Compression
 	c.pace = pace.New(t.options.Rate, t.repo.Now)
+	c.keepNotes = func(key string, notes []byte) { t.keepNotes(ctx, key, notes) }
+	if c.dataKey, err = t.repo.DataKey(ctx); err != nil {
+		return err
+	}
 	t.collector = c
 	committing := false // from then on the packs may be those of a backup, whatever the error
 	defer func() {
 		if err != nil && !committing {
-			c.discard(context.WithoutCancel(ctx), t.log)
+			if c.discard(context.WithoutCancel(ctx), t.log) {
+				t.forgetNotes(ctx, id)
+			}
 		}
 	}()
 	if err := t.read(ctx, session, w.produce); err != nil {
@@ -179,6 +189,9 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 	}
 	if err := t.fill(stop, w.directories()); err != nil {
 		return err
+	}
+	if d := c.diff; d != nil && d.full {
+		t.log.InfoContext(ctx, "taken over from killed backups", "bytes", t.manifest.ReusedBytes, "stored", t.manifest.StoredBytes)
 	}
 	t.progress("wal")
 	if err := t.secureWAL(ctx, session); err != nil {
@@ -199,6 +212,7 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 		return err
 	}
 	t.keepCopy(ctx, there)
+	t.forgetNotes(ctx, id)
 	return nil
 }
 

@@ -39,6 +39,9 @@ func (d summaryDoc) print(w *strings.Builder) {
 	row("from", "%s at %s", d.StartLSN, moment(d.StartedAt))
 	row("to", "%s at %s", d.StopLSN, moment(d.StoppedAt))
 	row("size", "%d files, %s; read %s, stored %s", d.Files, size(d.ClusterBytes), size(d.ReadBytes), size(d.StoredBytes))
+	if d.ReusedBytes > 0 {
+		row("reused", "%s, which killed backups had stored", size(d.ReusedBytes))
+	}
 	if d.BadPages > 0 {
 		row("damaged", "%d pages of the cluster do not match their checksum", d.BadPages)
 	}

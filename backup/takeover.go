@@ -1,0 +1,285 @@
+package backup
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/pgcairn/pgcairn/repo"
+	"golang.org/x/sync/errgroup"
+)
+
+// leftPack is a pack that a killed backup has left, and what it says of itself.
+type leftPack struct {
+	info  repo.Info
+	notes *packNotes
+}
+
+// takeOver returns what killed backups have left for a full one to build on, or nil. What still fits is found by content
+// alone: a frame is kept when the files hold just its bytes now, and these were to be stored. So it does not matter which
+// server wrote it, with which settings, or how long ago. What cannot be had is stored anew, whatever the reason.
+func (t *taker) takeOver(ctx context.Context, there []ID, id ID) (*Manifest, error) {
+	left, err := t.leftPacks(ctx, there, id)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		t.log.WarnContext(ctx, "what killed backups have left cannot be looked for, and is stored anew", "error", err)
+		return nil, nil
+	}
+	if len(left) == 0 {
+		return nil, nil
+	}
+	readable := t.readNotes(ctx, left)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if len(readable) == 0 {
+		return nil, nil
+	}
+	size := int64(0)
+	for _, p := range readable {
+		size += p.info.Size
+	}
+	t.log.InfoContext(ctx, "killed backups have left packs: what still fits is taken over", "packs", len(readable), "bytes", size)
+	return leftBase(readable), nil
+}
+
+// leftPacks lists the packs that were written after the newest full backup and that no manifest names, in the order of
+// their keys. A full backup has taken over what was to be had of those before it.
+func (t *taker) leftPacks(ctx context.Context, there []ID, id ID) ([]repo.Info, error) {
+	since, later := ID(""), []ID(nil) // of later ones the packs are known
+	for _, id := range slices.Backward(there) {
+		full, err := t.isFull(ctx, id)
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if errors.Is(err, fs.ErrNotExist) { // deleted since it was listed
+			continue
+		}
+		if err != nil || full { // one that cannot be read may have taken over what was before it
+			since = id
+			break
+		}
+		later = append(later, id)
+	}
+	var left []repo.Info
+	for info, err := range t.repo.Store().List(ctx, packFolder+common(string(since), string(id))) {
+		if err != nil {
+			return nil, fmt.Errorf("list packs: %w", err)
+		}
+		of, _, ok := parsePackKey(info.Key)
+		if _, listed := slices.BinarySearch(there, of); ok && !listed && of > since {
+			left = append(left, info)
+		}
+	}
+	if len(left) == 0 {
+		return nil, nil
+	}
+	// The manifest that a pack was written for may have been deleted when others already built on it.
+	needed, err := neededPacks(ctx, t.repo, later)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(left, func(info repo.Info) bool {
+		of, n, _ := parsePackKey(info.Key)
+		return needed.has(of, n)
+	}), nil
+}
+
+// common is what two texts begin with.
+func common(a, b string) string {
+	n := 0
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	return a[:n]
+}
+
+// readNotes reads what packs say of themselves, and leaves out those that do not, or that are not for those to read who
+// can read this backup.
+func (t *taker) readNotes(ctx context.Context, left []repo.Info) []leftPack {
+	now, err := t.repo.DataKey(ctx)
+	if err != nil {
+		t.log.WarnContext(ctx, "what killed backups have left is stored anew", "error", err)
+		return nil
+	}
+	found := make([]leftPack, len(left))
+	passed := passedOver{}
+	take := func(i int, b []byte) {
+		notes, err := decodePackNotes(left[i].Key, b)
+		switch {
+		case len(b) == 0:
+			passed.note(left[i].Key, errors.New("it does not say what is in it"))
+		case err != nil:
+			passed.note(left[i].Key, err)
+		case notes.dataKey != now:
+			passed.note(left[i].Key, errors.New("it is encrypted to another data key"))
+		case notes.stored() > left[i].Size:
+			passed.note(left[i].Key, errors.New("it is shorter than it says"))
+		default:
+			found[i] = leftPack{info: left[i], notes: notes}
+		}
+	}
+	kept := t.packCopies()
+	var far []int // to be read from the repository
+	for i, info := range left {
+		if b, err := kept.read(info.Key); err == nil {
+			take(i, b)
+		} else {
+			far = append(far, i)
+		}
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(4 * runtime.GOMAXPROCS(0)) // mostly waits for the store
+	for _, i := range far {
+		g.Go(func() error {
+			b, err := t.repo.Notes(gctx, left[i].Key)
+			var corrupt *repo.CorruptError
+			switch {
+			case err == nil:
+				take(i, b)
+			case errors.As(err, &corrupt):
+				passed.note(left[i].Key, err)
+			default:
+				return err // a store that fails, or a host without an identity: it is no better with the next
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		passed.note("", err)
+	}
+	found = slices.DeleteFunc(found, func(p leftPack) bool { return p.notes == nil })
+	if passed.err != nil && ctx.Err() == nil {
+		t.log.WarnContext(ctx, "packs that killed backups have left are passed over", "packs", len(left)-len(found), "first", passed.key, "error", passed.err)
+	}
+	return found
+}
+
+// passedOver is why a pack is not looked at: the first, by its key.
+type passedOver struct {
+	mu  sync.Mutex
+	key string
+	err error
+}
+
+func (p *passedOver) note(key string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err == nil || key < p.key {
+		p.key, p.err = key, err
+	}
+}
+
+// stored is how many bytes the frames take in the pack.
+func (n *packNotes) stored() (sum int64) {
+	for _, f := range n.frames {
+		sum += int64(f.Stored)
+	}
+	return sum
+}
+
+// leftBase makes the manifest of a backup that has what packs hold, which are in the order of their keys. Nothing but its
+// packs and the paths of its files means anything.
+func leftBase(left []leftPack) *Manifest {
+	m := &Manifest{}
+	var paths []string
+	for _, p := range left {
+		paths = append(paths, p.notes.files...)
+	}
+	slices.Sort(paths)
+	for _, p := range slices.Compact(paths) {
+		m.FileList = append(m.FileList, File{Path: p})
+	}
+	for _, p := range left {
+		index := make([]int, len(p.notes.files))
+		for i, name := range p.notes.files {
+			index[i], _ = slices.BinarySearchFunc(m.FileList, name, func(f File, name string) int { return cmp.Compare(f.Path, name) })
+		}
+		for _, pieces := range p.notes.pieces {
+			for i := range pieces {
+				pieces[i].File = index[pieces[i].File]
+			}
+		}
+		m.PackList = append(m.PackList, PackPieces{
+			Pack:   repo.Pack{Key: p.info.Key, Size: p.info.Size, Frames: p.notes.frames},
+			Pieces: p.notes.pieces,
+		})
+	}
+	dropOverlaps(m.PackList)
+	return m
+}
+
+// dropOverlaps leaves no two frames that hold the same bytes of a file: what was stored later is likelier to be what the
+// file holds now, so the earlier frame is not needed.
+func dropOverlaps(all []PackPieces) {
+	type owned struct {
+		piece
+		frameRef
+	}
+	var pieces []owned
+	for p := range all {
+		for f := range all[p].Pieces {
+			for _, c := range all[p].Pieces[f] {
+				pieces = append(pieces, owned{piece{c.File, extent{c.Offset, c.Offset + int64(c.Length)}}, frameRef{p, f}})
+			}
+		}
+	}
+	slices.SortFunc(pieces, func(a, b owned) int { return comparePieces(a.piece, b.piece) })
+	dropped := func(f frameRef) bool { return all[f.pack].Pieces[f.frame] == nil }
+	last := owned{piece: piece{entry: NoFile}} // whose frame is kept; those before it end before it begins
+	for _, p := range pieces {
+		if dropped(p.frameRef) {
+			continue
+		}
+		if last.entry == p.entry && p.from < last.to && !dropped(last.frameRef) {
+			older := p.frameRef
+			if cmp.Or(cmp.Compare(last.pack, p.pack), cmp.Compare(last.frame, p.frame)) <= 0 {
+				older = last.frameRef
+			}
+			all[older.pack].Pieces[older.frame] = nil
+		}
+		if !dropped(p.frameRef) {
+			last = p
+		}
+	}
+}
+
+// reused counts the bytes, as stored, of what is taken over.
+func reused(kept []PackPieces) (sum int64) {
+	for i := range kept {
+		for f := range kept[i].Frames {
+			if kept[i].Needs(f) {
+				sum += int64(kept[i].Frames[f].Stored)
+			}
+		}
+	}
+	return sum
+}
+
+// keepNotes keeps what a pack says of itself. Failing to costs a full backup what it could have taken over, and nothing
+// else.
+func (t *taker) keepNotes(ctx context.Context, key string, notes []byte) {
+	if err := t.packCopies().write(key, notes); err != nil {
+		t.log.WarnContext(ctx, "cannot keep what is in a pack, in case this backup is killed", "key", key, "error", err)
+	}
+}
+
+// forgetNotes removes what was kept of packs that a manifest describes now, or that are gone: those of this backup and,
+// with a full one, all others, of which it has taken over what was to be had.
+func (t *taker) forgetNotes(ctx context.Context, id ID) {
+	kept := t.packCopies()
+	err := kept.forget(id)
+	if t.manifest.Type == Full && t.manifest.ID == id {
+		err = kept.forgetAll()
+	}
+	if err != nil {
+		t.log.WarnContext(ctx, "cannot remove what was kept of packs", "error", err)
+	}
+}
