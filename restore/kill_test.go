@@ -17,7 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"github.com/pgcairn/pgcairn/backup"
+	"github.com/pgcairn/pgcairn/crypto"
 	"github.com/pgcairn/pgcairn/internal/pgtest"
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/restore"
@@ -42,6 +44,9 @@ const childEnv = "PGCAIRN_TEST_JOB"
 type job struct {
 	Repo        string            // directory of the repository
 	Data, Conn  string            // of a cluster to be backed up
+	Recipient   string            // that the repository is encrypted to, by a host that cannot read it; or empty
+	State       string            // directory of the host
+	Rate        int64             // of the backup, whose packs are not compressed then
 	Restore     string            // directory to restore to instead
 	Tablespaces map[string]string // of the restore
 }
@@ -67,7 +72,17 @@ func (j job) open(ctx context.Context) (*repo.Repo, error) {
 	if err != nil {
 		return nil, err
 	}
-	return repo.Open(ctx, store, nil)
+	o := &repo.Options{StateDir: j.State}
+	if j.Recipient != "" {
+		to, err := age.ParseX25519Recipient(j.Recipient)
+		if err != nil {
+			return nil, err
+		}
+		if o.Cipher, err = crypto.New([]age.Recipient{to}, nil); err != nil {
+			return nil, err
+		}
+	}
+	return repo.Open(ctx, store, o)
 }
 
 func (j job) do(ctx context.Context) error {
@@ -81,7 +96,11 @@ func (j job) do(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		_, err = backup.Take(ctx, r, s, nil)
+		o := &backup.Options{Rate: j.Rate}
+		if j.Rate > 0 {
+			o.Compression = repo.Uncompressed
+		}
+		_, err = backup.Take(ctx, r, s, o)
 		return err
 	}
 	p, err := restore.Prepare(ctx, r, restore.Latest(), nil)
