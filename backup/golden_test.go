@@ -93,6 +93,41 @@ func TestGoldenRepositories(t *testing.T) {
 	}
 }
 
+// What a killed backup once left can be taken over for ever.
+func TestGoldenKilled(t *testing.T) {
+	dir := filepath.Join(golden, "killed")
+	if *update {
+		cryptotest.SetGlobalRandom(t, 1)
+		require.NoError(t, os.RemoveAll(dir))
+		require.NoError(t, os.MkdirAll(dir, 0o755))
+		store, err := repo.OpenDir(dir, nil)
+		require.NoError(t, err)
+		h := &host{store: store, o: repo.Options{Now: clock()}}
+		_, err = repo.Init(t.Context(), store, &h.o)
+		require.NoError(t, err)
+		h.leave(t, goldenCluster(), &backup.Options{Jobs: 1})
+		for _, prefix := range []string{"leases/", "probe/", "wal/", "indexes/", "systems/"} {
+			for _, key := range keys(t, store, prefix) {
+				require.NoError(t, store.Delete(t.Context(), key))
+			}
+		}
+	}
+	today := filepath.Join(t.TempDir(), "repository")
+	require.NoError(t, os.CopyFS(today, os.DirFS(dir)))
+	store, err := repo.OpenDir(today, nil)
+	require.NoError(t, err)
+	h := &host{store: store, o: repo.Options{Now: clock()}}
+	left := keys(t, store, "packs/")
+	require.NotEmpty(t, left)
+	m := h.take(t, goldenCluster(), nil)
+	require.Equal(t, left, packsOf(m))
+	require.Zero(t, m.StoredBytes)
+	r := h.open(t, store)
+	requireSound(t, r)
+	spaces := map[string]string{"fast": filepath.Join(t.TempDir(), "fast")}
+	require.NoError(t, goldenCluster().Compare(run(t, r, &restore.Options{Tablespaces: spaces})))
+}
+
 // writeGolden makes a golden repository, the same each time as long as the code is.
 func writeGolden(t *testing.T, name string) {
 	t.Helper()
