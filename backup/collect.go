@@ -3,11 +3,9 @@ package backup
 import (
 	"cmp"
 	"context"
-	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/pgcairn/pgcairn/internal/pace"
 	"github.com/pgcairn/pgcairn/internal/pgfile"
@@ -366,28 +364,20 @@ func (c *collector) note(w *repo.PackWriter, pieces [][]Piece) []byte {
 	return b
 }
 
-// discardTime bounds how long discarding may hold up a caller who has cancelled.
-const discardTime = 20 * time.Second
-
-// discard deletes the objects of a backup that has failed, and tells whether it could. What cannot be deleted takes space
-// until a full backup takes it over, or retention sweeps it, and does no harm.
-func (c *collector) discard(ctx context.Context, log *slog.Logger) bool {
-	ctx, cancel := context.WithTimeout(ctx, discardTime)
-	defer cancel()
-	var keys []string
+// discard deletes the objects of a backup that has failed. What cannot be deleted takes space until a full backup takes it
+// over, or retention sweeps it, and does no harm.
+func (c *collector) discard(ctx context.Context) error {
 	if c.serverManifest {
-		keys = append(keys, serverManifests+string(c.id))
-	}
-	for n := range c.nextPack.Load() {
-		keys = append(keys, c.id.packKey(n+1))
-	}
-	for _, key := range keys {
-		if err := c.repo.Store().Delete(ctx, key); err != nil {
-			log.WarnContext(ctx, "objects of a backup that failed are left behind", "first", key, "error", err)
-			return false
+		if err := c.repo.Store().Delete(ctx, serverManifests+string(c.id)); err != nil {
+			return err
 		}
 	}
-	return true
+	for n := range c.nextPack.Load() {
+		if err := c.repo.Store().Delete(ctx, c.id.packKey(n+1)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // fill enters the account into a manifest. Files that were never found have vanished, and are left out.

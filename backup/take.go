@@ -171,9 +171,7 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 	committing := false // from then on the packs may be those of a backup, whatever the error
 	defer func() {
 		if err != nil && !committing {
-			if c.discard(context.WithoutCancel(ctx), t.log) {
-				t.forgetNotes(ctx, id)
-			}
+			t.discard(context.WithoutCancel(ctx), l, c)
 		}
 	}()
 	if err := t.read(ctx, session, w.produce); err != nil {
@@ -204,6 +202,11 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 		return err
 	}
 	t.progress("commit")
+	if d := c.diff; d != nil && d.full {
+		if err := t.stillThere(ctx); err != nil {
+			return err
+		}
+	}
 	if err := l.Confirm(ctx); err != nil {
 		return err
 	}
@@ -214,6 +217,28 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 	t.keepCopy(ctx, there)
 	t.forgetNotes(ctx, id)
 	return nil
+}
+
+// discardTime bounds how long discarding may hold up a caller who has cancelled.
+const discardTime = 20 * time.Second
+
+// discard deletes the objects of a backup that has failed, while the lease is held for certain: once another has it, he
+// may have taken them over.
+func (t *taker) discard(ctx context.Context, l *repo.Lease, c *collector) {
+	if c.nextPack.Load() == 0 && !c.serverManifest {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, discardTime)
+	defer cancel()
+	err := l.Confirm(ctx)
+	if err == nil {
+		err = c.discard(ctx)
+	}
+	if err != nil {
+		t.log.WarnContext(ctx, "objects of a backup that failed are left behind", "backup", c.id, "error", err)
+		return
+	}
+	t.forgetNotes(ctx, c.id)
 }
 
 // newID makes an ID that sorts after those there are, which it returns too.

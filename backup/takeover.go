@@ -251,6 +251,32 @@ func dropOverlaps(all []PackPieces) {
 	}
 }
 
+// stillThere finds what was taken over and deleted since by somebody who does not hold the lease.
+func (t *taker) stillThere(ctx context.Context) error {
+	there := map[string]int64{}
+	last := ID("")
+	for _, p := range t.manifest.PackList { // in the order of the keys, and so of the backups
+		id, _, _ := parsePackKey(p.Key)
+		if id == t.manifest.ID {
+			continue
+		}
+		if id != last {
+			last = id
+			clear(there)
+			for info, err := range t.repo.Store().List(ctx, packFolder+string(id)+"/") {
+				if err != nil {
+					return fmt.Errorf("backup: look for what was taken over: %w", err)
+				}
+				there[info.Key] = info.Size
+			}
+		}
+		if size, ok := there[p.Key]; !ok || size != p.Size {
+			return fmt.Errorf("backup: pack %s, which was taken over, was deleted meanwhile: try again, and let nobody delete packs without the lease %q", p.Key, LeaseName)
+		}
+	}
+	return nil
+}
+
 // reused counts the bytes, as stored, of what is taken over.
 func reused(kept []PackPieces) (sum int64) {
 	for i := range kept {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 	"github.com/stretchr/testify/require"
@@ -662,4 +663,54 @@ func BenchmarkTakeOver(b *testing.B) {
 			b.ReportMetric(float64(reused), "reused-bytes")
 		})
 	}
+}
+
+// A backup that has lost its lease, to one that has taken over its packs, deletes none of them.
+func TestTakeOverFromOneThatStillRuns(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, nil)
+	var c *backuptest.Cluster
+	var m *backup.Manifest
+	begun := false
+	c = backuptest.New(&backuptest.Options{Hook: func(call backuptest.Call) error {
+		if call.Op != backuptest.OpStop || begun {
+			return nil
+		}
+		begun = true
+		// Another host, for which the lease has expired.
+		next := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+		r, err := repo.Open(t.Context(), h.store, &repo.Options{Now: func() time.Time { return next }})
+		if err == nil {
+			m, err = backup.Take(t.Context(), r, c, nil)
+		}
+		return err
+	}})
+	_, err := backup.Take(t.Context(), h.open(t, h.store), c, nil)
+	require.ErrorIs(t, err, repo.ErrLeaseLost)
+	require.Positive(t, m.ReusedBytes)
+	require.Zero(t, m.StoredBytes)
+	require.Len(t, requireSound(t, h.open(t, h.store)), 1)
+	requireRestores(t, h.open(t, h.store), m, c)
+}
+
+// What was taken over and is gone when the backup is to be committed, since somebody has deleted it without asking, is
+// not missed only when it is restored.
+func TestTakeOverOfWhatIsDeletedMeanwhile(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, nil)
+	var left []string
+	c := backuptest.New(&backuptest.Options{Hook: func(call backuptest.Call) error {
+		if call.Op == backuptest.OpStop && len(left) > 0 {
+			return h.store.Delete(t.Context(), left[0])
+		}
+		return nil
+	}})
+	left = h.leave(t, c, nil)
+	_, err := backup.Take(t.Context(), h.open(t, h.store), c, nil)
+	require.ErrorContains(t, err, left[0])
+	requireNoAnswer(t, err)
+	require.Empty(t, keys(t, h.store, "backups/"))
+	left = nil
+	m := h.take(t, c, nil)
+	requireRestores(t, h.open(t, h.store), m, c)
 }
