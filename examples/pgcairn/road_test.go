@@ -136,7 +136,7 @@ func TestRoad(t *testing.T) {
 
 var (
 	summaryKeys = strings.Fields(`id kind type parent system_id pg_version timeline start_lsn stop_lsn started_at stopped_at
-		cluster_bytes read_bytes stored_bytes files bad_pages pinned labels`)
+		cluster_bytes read_bytes stored_bytes reused_bytes files bad_pages pinned labels`)
 	planKeys = strings.Fields(`backup target timeline wal wal_bytes restore_bytes requests reachable nearest warnings`)
 )
 

@@ -9,14 +9,15 @@ import (
 	"github.com/pgcairn/pgcairn/backup"
 )
 
-// summaryDoc is a backup as it is printed: every member that scripts rely on is there, also a parent that is none.
+// summaryDoc is a backup as it is printed: every member that scripts rely on is there, also one that is none.
 type summaryDoc struct {
 	*backup.Summary
 	Parent *backup.ID `json:"parent"`
+	Reused int64      `json:"reused_bytes"`
 }
 
 func newSummaryDoc(s *backup.Summary) summaryDoc {
-	d := summaryDoc{Summary: s}
+	d := summaryDoc{Summary: s, Reused: s.ReusedBytes}
 	if s.Parent != "" {
 		d.Parent = &s.Parent
 	}
@@ -39,8 +40,8 @@ func (d summaryDoc) print(w *strings.Builder) {
 	row("from", "%s at %s", d.StartLSN, moment(d.StartedAt))
 	row("to", "%s at %s", d.StopLSN, moment(d.StoppedAt))
 	row("size", "%d files, %s; read %s, stored %s", d.Files, size(d.ClusterBytes), size(d.ReadBytes), size(d.StoredBytes))
-	if d.ReusedBytes > 0 {
-		row("reused", "%s, which killed backups had stored", size(d.ReusedBytes))
+	if d.Reused > 0 {
+		row("reused", "%s, which killed backups had stored", size(d.Reused))
 	}
 	if d.BadPages > 0 {
 		row("damaged", "%d pages of the cluster do not match their checksum", d.BadPages)
