@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/pgcairn/pgcairn/internal/pace"
@@ -133,7 +134,8 @@ type taker struct {
 	manifest Manifest
 	speed    speed
 
-	collector *collector // nil before it is known what is to be done
+	collector *collector  // nil before it is known what is to be done
+	warned    atomic.Bool // that notes of packs cannot be kept
 }
 
 func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {

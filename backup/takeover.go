@@ -290,10 +290,10 @@ func reused(kept []PackPieces) (sum int64) {
 }
 
 // keepNotes keeps what a pack says of itself. Failing to costs a full backup what it could have taken over, and nothing
-// else.
+// else; so it is worth one warning.
 func (t *taker) keepNotes(ctx context.Context, key string, notes []byte) {
-	if err := t.packCopies().write(key, notes); err != nil {
-		t.log.WarnContext(ctx, "cannot keep what is in a pack, in case this backup is killed", "key", key, "error", err)
+	if err := t.packCopies().write(key, notes); err != nil && !t.warned.Swap(true) {
+		t.log.WarnContext(ctx, "cannot keep what is in packs, in case this backup is killed", "first", key, "error", err)
 	}
 }
 

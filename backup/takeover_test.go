@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -483,6 +484,17 @@ func TestPackNotesAreForgotten(t *testing.T) {
 	require.Zero(t, remembered())
 }
 
+// A host that cannot keep them takes its backup all the same, and says so once.
+func TestPackNotesThatCannotBeKept(t *testing.T) {
+	t.Parallel()
+	_, only := newCipher(t)
+	h, c := newHost(t, only), backuptest.New(nil)
+	require.NoError(t, os.WriteFile(filepath.Join(h.o.StateDir, h.open(t, h.store).ID()), nil, 0o600))
+	log, text := logTo()
+	h.take(t, c, &backup.Options{Logger: log, Jobs: 4})
+	require.Equal(t, 1, strings.Count(text.String(), "cannot keep what is in packs"))
+}
+
 // A pack that others can read than those who are to read the backup is not part of it.
 func TestTakeOverFromOtherRecipients(t *testing.T) {
 	t.Parallel()
@@ -552,14 +564,15 @@ func TestTakeOverWhenTheStoreFails(t *testing.T) {
 				require.NoError(t, os.RemoveAll(filepath.Join(prepared.o.StateDir, prepared.open(t, prepared.store).ID(), "packs")))
 			}
 			c.Write("base/5/30000", backuptest.Pages(0, 10, 1<<30, "new"))
-			effects := map[string]repotest.Effect{"fails": repotest.Fail(nil)}
+			// Where it is encrypted, what is of other objects fails as without.
+			effects, pattern := map[string]repotest.Effect{"fails": repotest.Fail(nil)}, "packs/*/*"
 			if cipher == nil {
-				effects["answer is lost"] = repotest.FailAfter(nil)
+				effects["answer is lost"], pattern = repotest.FailAfter(nil), ""
 			}
 			for effect, do := range effects {
 				for n, struck := 1, true; struck; n++ {
 					h := prepared.copy(t)
-					s := repotest.Faulty(h.store, repotest.Fault{Nth: n, Do: do})
+					s := repotest.Faulty(h.store, repotest.Fault{Key: pattern, Nth: n, Do: do})
 					r, err := repo.Open(t.Context(), s, &h.o)
 					if err == nil {
 						_, err = backup.Take(t.Context(), r, c, &backup.Options{Jobs: 1})
@@ -568,7 +581,7 @@ func TestTakeOverWhenTheStoreFails(t *testing.T) {
 					struck = s.Struck() > 0
 					if !struck {
 						require.NoError(t, err)
-						require.Greater(t, n, 30)
+						require.Greater(t, n, 3)
 					}
 					if err != nil {
 						requireNoAnswer(t, err)
