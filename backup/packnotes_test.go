@@ -47,6 +47,21 @@ func TestPackNotes(t *testing.T) {
 	require.Error(t, err)
 }
 
+// The encoding is that of repo/FORMAT.md, chapter 6.
+func TestPackNotesEncoding(t *testing.T) {
+	t.Parallel()
+	n := notedPack([]string{"base/5/16384", "pg_xact/0000"}, []Piece{{0, 8192, 300}, {1, 0, 2}})
+	n.dataKey = "id"
+	hash := n.frames[0].Hash
+	want := slices.Concat(
+		[]byte{1, 2}, []byte("id"),
+		[]byte{2, 12}, []byte("base/5/16384"), []byte{12}, []byte("pg_xact/0000"),
+		[]byte{1, 0xae, 2, 0x98, 1, 4}, []byte("zstd"), hash[:], // 302 raw bytes, 152 stored
+		[]byte{2, 0, 0x80, 0x40, 0xac, 2, 1, 0, 2},
+	)
+	require.Equal(t, want, n.bytes())
+}
+
 func TestPackNotesThatCannotBe(t *testing.T) {
 	t.Parallel()
 	file := []string{"base/5/16384"}
