@@ -65,6 +65,18 @@ func TestClusterIsTheSameEachTime(t *testing.T) {
 	for range 3 {
 		require.Equal(t, one.Now(), two.Now())
 	}
+	var segments [][]byte
+	for range 2 {
+		c := backuptest.New(&backuptest.Options{Logged: true})
+		c.Write("base/5/20000", backuptest.Pages(0, 3, 1, "new"))
+		c.Remove("base/5/16390")
+		c.Commit()
+		c.Switch(1)
+		b, err := c.WAL("000000010000000000000001")
+		require.NoError(t, err)
+		segments = append(segments, b)
+	}
+	require.Equal(t, segments[0], segments[1])
 	require.Equal(t, time.Date(2026, 1, 1, 0, 0, 3, 0, time.UTC), one.Now())
 }
 
