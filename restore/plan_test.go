@@ -80,6 +80,8 @@ func TestNewPlan(t *testing.T) {
 	t.Parallel()
 	a, b, c := taken(10, 1, 2, 3), taken(20, 1, 5, 5), taken(30, 1, 8, 9)
 	on2 := taken(40, 2, 12, 12)
+	full := taken(30, 1, 8, 9)
+	full.StopLSN = at(10, 0) // as of a standby that has replayed a switch
 	foreign := taken(50, 9, 5, 5)
 	foreign.SystemID = 2
 	type backups = []*backup.Summary
@@ -218,6 +220,14 @@ func TestNewPlan(t *testing.T) {
 		{
 			name: "immediate, gap after the backup", backups: backups{a}, held: []string{"1:2-3", "1:8-9"}, target: restore.Immediate(),
 			backup: a, timeline: 1, wal: "1:2-3",
+		},
+		{
+			name: "immediate, with the record behind the end of a segment", backups: backups{full}, held: []string{"1:2-20"}, target: restore.Immediate(),
+			backup: full, timeline: 1, wal: "1:8-10",
+		},
+		{
+			name: "immediate, with nothing behind the end of a segment", backups: backups{full}, held: []string{"1:2-9"}, target: restore.Immediate(),
+			backup: full, timeline: 1, wal: "1:8-9",
 		},
 		{
 			name: "time, gap after the backup", backups: backups{a}, held: []string{"1:2-5", "1:8-9"}, target: restore.AtTime(minute(15)),

@@ -38,7 +38,10 @@ func autoConf(existing string, p *Plan, o *Options) string {
 		command = "false" // all the WAL there is has been staged in pg_wal
 	}
 	set("restore_command", command)
-	if name, value := targetSetting(p.Target); name != "" {
+	// The end of the WAL that is staged takes the place of a target that is just there: PostgreSQL stops at a record only,
+	// and would say that it has not reached the target. A backup of a standby can end where its last segment does.
+	atEnd := p.Target.Kind == KindImmediate && p.End() == p.Backup.StopLSN && o.RestoreCommand == "" && o.Action == Promote
+	if name, value := targetSetting(p.Target); name != "" && !atEnd {
 		set(name, value)
 	}
 	set("recovery_target_inclusive", map[bool]string{true: "off", false: "on"}[p.Target.Exclusive])

@@ -88,8 +88,12 @@ func (p *planner) end(plan *Plan, h wal.History, missing wal.Segment) *Unreachab
 	before := &Point{LSN: end}
 	switch p.target.Kind {
 	case KindImmediate:
-		// No more than this is needed.
-		plan.trim(plan.Backup.LastSegment().Number)
+		// No more than this is needed. To stop there, PostgreSQL has to see a record behind it.
+		last := plan.Backup.LastSegment()
+		if plan.Backup.StopLSN == last.End() && plan.holds(last.Next()) {
+			last = last.Next()
+		}
+		plan.trim(last.Number)
 		return nil
 	case KindLSN:
 		if p.target.LSN >= end {
@@ -125,6 +129,9 @@ func (p *planner) later(h wal.History, end wal.LSN) *backup.Summary {
 	}
 	return nil
 }
+
+// holds tells whether the plan's WAL goes as far as the end of a segment.
+func (p *Plan) holds(s wal.Segment) bool { return p.End() >= s.End() }
 
 // trim drops the WAL after a segment number.
 func (p *Plan) trim(last uint64) {
