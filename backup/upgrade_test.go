@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -132,4 +134,45 @@ func TestNamerAfterUpgrade(t *testing.T) {
 	var foreign *wal.ForeignError
 	_, err = backup.NewNamer(t.Context(), r, &backup.NamerOptions{SystemID: 2})
 	require.ErrorAs(t, err, &foreign)
+}
+
+// TestRacingUpgrades: two hosts go on with two clusters that both come from the old one. The repository belongs to one of
+// them, and the other stays out.
+func TestRacingUpgrades(t *testing.T) {
+	t.Parallel()
+	for range 5 {
+		store, now := repotest.Mem(nil), clock()
+		host := func() *repo.Repo {
+			r, err := repo.Init(t.Context(), store, &repo.Options{Now: now})
+			require.NoError(t, err)
+			return r
+		}
+		_, err := backup.Take(t.Context(), host(), backuptest.New(&backuptest.Options{SystemID: 1}), nil)
+		require.NoError(t, err)
+		var hosts [2]func() error
+		var errs [2]error
+		var wg sync.WaitGroup
+		for i := range hosts {
+			r, c := host(), backuptest.New(&backuptest.Options{SystemID: uint64(i + 2)})
+			hosts[i] = func() error {
+				_, err := backup.Take(t.Context(), r, c, &backup.Options{UpgradedFrom: 1})
+				return err
+			}
+			wg.Go(func() { errs[i] = hosts[i]() })
+		}
+		wg.Wait()
+		for i, err := range errs {
+			var held *repo.LeaseError
+			if errors.As(err, &held) { // the other was at it; now it is not
+				errs[i] = hosts[i]()
+			}
+		}
+		winner := slices.Index(errs[:], nil)
+		require.GreaterOrEqual(t, winner, 0, "%v", errs)
+		var foreign *wal.ForeignError
+		require.ErrorAs(t, errs[1-winner], &foreign)
+		require.Equal(t, wal.ForeignError{Name: "the server", Got: uint64(3 - winner), Want: uint64(winner + 2)}, *foreign)
+		require.Len(t, keys(t, store, "systems/"), 2)
+		require.Len(t, keys(t, store, "backups/"), 2)
+	}
 }

@@ -169,6 +169,19 @@ func ExampleArchive_Claim() {
 	// wal: that cluster is of system identifier 4712, but this repository belongs to system identifier 4711: use a repository of its own for each cluster; if the cluster was upgraded, take a backup that says so, from system identifier 4711
 }
 
+func ExampleArchive_Upgrade() {
+	ctx := context.Background()
+	archive, err := exampleArchive(ctx) // of the cluster with system identifier 4711
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(archive.Upgrade(ctx, "the upgraded cluster", wal.System{ID: 4712, SegmentSize: wal.MinSegmentSize}, 4711))
+	fmt.Println(archive.Claim(ctx, "the old server", wal.System{ID: 4711, SegmentSize: wal.MinSegmentSize}))
+	// Output:
+	// true <nil>
+	// wal: the old server is of system identifier 4711, to which this repository belonged before it went over to system identifier 4712: does a server still run that was upgraded?
+}
+
 func ExampleArchive_Coverage() {
 	ctx := context.Background()
 	archive, err := exampleArchive(ctx)

@@ -237,7 +237,8 @@ func (a *Archive) Claim(ctx context.Context, name string, s System) error {
 //
 // It returns true when it has made the change. A repository that belongs to s already stays as it is, and one that
 // belongs to nobody is claimed. Whatever it holds of the clusters before can still be read (see [Options]); their servers
-// can archive no more, those that archive through a process that goes on within a minute.
+// can archive no more, those that archive through a process that goes on within a minute. So what the old cluster's pg_wal
+// has that is not archived yet is to be archived before ([Archive.PushReady]).
 func (a *Archive) Upgrade(ctx context.Context, name string, s System, from uint64) (bool, error) {
 	if err := a.valid(name, s); err != nil {
 		return false, err
