@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/pgcairn/pgcairn/internal/pgwire"
@@ -68,7 +69,10 @@ type replication struct {
 
 // connect opens a connection to a walsender.
 func (r *replication) connect(ctx context.Context) (*pgx.Conn, error) {
-	conn, err := r.open(ctx, map[string]string{"replication": "true", "application_name": "pgcairn"})
+	conn, err := r.open(ctx, map[string]string{
+		"replication": "true", "application_name": "pgcairn",
+		"default_transaction_read_only": "off", // so that what is read-only is a standby, see isStandby
+	})
 	if err != nil {
 		return nil, &connectError{err: err}
 	}
@@ -111,7 +115,22 @@ func (s *replicationSession) ask(ctx context.Context) error {
 		WALSegmentSize: s.settings.WALSegmentSize, Checksums: s.settings.Checksums,
 		Timeline: wal.Timeline(system.Timeline), LSN: wal.LSN(system.Position),
 	}
-	return nil
+	s.start.Standby, err = isStandby(ctx, s.conn)
+	return err
+}
+
+// isStandby tells whether a walsender's server is a standby. Before PostgreSQL 14 it does not say so, but its transactions
+// are read-only whatever the setting.
+func isStandby(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	name := "in_hot_standby"
+	if version := conn.PgConn().ParameterStatus("server_version"); strings.HasPrefix(version, "13") {
+		name = "transaction_read_only"
+	}
+	value, err := pgwire.Show(ctx, conn.PgConn(), name)
+	if err != nil {
+		return false, fmt.Errorf("backup: ask the server: %w", err)
+	}
+	return value == "on", nil
 }
 
 // Close ends the session, and a backup that is not complete on the server too.

@@ -62,7 +62,7 @@ func (s *replicationSession) Next(ctx context.Context) (Sent, error) {
 			return Sent{}, io.EOF
 		}
 		if err != nil {
-			return Sent{}, fmt.Errorf("backup: %w", judgeSent(err))
+			return Sent{}, fmt.Errorf("backup: %w", s.promoted(ctx, judgeSent(err)))
 		}
 		e, belongs, err := s.take(m)
 		if err != nil {
@@ -72,6 +72,18 @@ func (s *replicationSession) Next(ctx context.Context) (Sent, error) {
 			return e, nil
 		}
 	}
+}
+
+// promoted makes an error of the end of a backup one that says so when the server is a standby no more.
+func (s *replicationSession) promoted(ctx context.Context, err error) error {
+	refused := (*pgconn.PgError)(nil)
+	if !s.start.Standby || !errors.As(err, &refused) || refused.Code != "55000" { // object_not_in_prerequisite_state
+		return err
+	}
+	if at, rerr := s.Replayed(ctx); rerr != nil || !at.Promoted {
+		return err
+	}
+	return &PromotedError{Timeline: s.start.Timeline}
 }
 
 // Read reads the content of the file that Next has returned last, up to io.EOF.
@@ -240,6 +252,13 @@ func (s *replicationSession) check() error {
 	if control.SystemID != s.start.SystemID || is != s.settings {
 		return fmt.Errorf("pg_control is of cluster %d with %+v, the server's of cluster %d with %+v",
 			control.SystemID, is, s.start.SystemID, s.settings)
+	}
+	// Of a standby's backup, recovery learns from pg_control where it ends (InitWalRecovery of PostgreSQL's xlogrecovery.c).
+	if (label.From == "standby") != s.start.Standby {
+		return fmt.Errorf("the server's label says that the backup is from %q", label.From)
+	}
+	if s.start.Standby && (control.State != pgfile.InArchiveRecovery || control.MinTimeline != start.Timeline || control.MinRecovery > end.LSN) {
+		return errors.New("the server's label and pg_control are not those of one standby")
 	}
 	return nil
 }

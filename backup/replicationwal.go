@@ -68,6 +68,22 @@ func (s *replicationSession) Open(ctx context.Context, path string) (Content, er
 	return &segmentContent{ctx: ctx, wal: &s.wal, seg: seg, end: end}, nil
 }
 
+// Replayed implements [Replayer].
+func (s *replicationSession) Replayed(ctx context.Context) (Replay, error) {
+	s.wal.mu.Lock()
+	defer s.wal.mu.Unlock()
+	conn, err := s.wal.idle(ctx)
+	if err != nil {
+		return Replay{}, err
+	}
+	now, err := pgwire.Identify(ctx, conn)
+	if err != nil {
+		return Replay{}, fmt.Errorf("backup: ask how far the standby is: %w", err)
+	}
+	standby, err := isStandby(ctx, s.wal.conn)
+	return Replay{LSN: wal.LSN(now.Position), Timeline: wal.Timeline(now.Timeline), Promoted: !standby}, err
+}
+
 // idle returns the connection when nothing is streamed by it.
 func (w *sentWAL) idle(ctx context.Context) (*pgconn.PgConn, error) {
 	if w.reader != nil {

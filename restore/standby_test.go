@@ -12,10 +12,17 @@ import (
 )
 
 // standbySource makes a source of a standby. What the role takes is done on the primary.
-func standbySource(t *testing.T, primary, standby *pgtest.Cluster, sql bool) backup.Source {
+func standbySource(t *testing.T, primary, standby *pgtest.Cluster, kind string) backup.Source {
 	t.Helper()
-	if !sql {
+	switch kind {
+	case "directory":
 		return source(t, standby)
+	case "replication":
+		replicatorOf(t, primary)
+		standby.CatchUp(t, primary)
+		s, err := backup.Replication(strings.Replace(standby.DSN("postgres"), "user=postgres", "user=replicator", 1), nil)
+		require.NoError(t, err)
+		return s
 	}
 	s, err := backup.SQL(strings.Replace(standby.DSN("postgres"), "user=postgres", "user=backup", 1), nil)
 	require.NoError(t, err)
@@ -44,12 +51,12 @@ func newPair(t *testing.T, major int) (primary, standby *pgtest.Cluster) {
 // to: a full one, and differences by every method. Each restores to what the primary has.
 func TestBackupsFromAStandby(t *testing.T) {
 	t.Parallel()
-	for name, sql := range map[string]bool{"directory": false, "sql": true} {
-		t.Run(name, func(t *testing.T) {
+	for i, kind := range []string{"directory", "sql", "replication"} {
+		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			pgtest.Each(t, func(t *testing.T, major int) {
 				primary, standby := newPair(t, major)
-				s := standbySource(t, primary, standby, sql)
+				s := standbySource(t, primary, standby, kind)
 				r := newRepo(t, true)
 				prepareChanges(t, primary)
 				load := pgtest.StartLoad(t, primary, nil)
@@ -65,15 +72,13 @@ func TestBackupsFromAStandby(t *testing.T) {
 					all = append(all, takeFrom(t, r, s, backup.Incremental, method))
 				}
 				last := all[len(all)-1]
-				require.Equal(t, backup.ByIndex, last.Method, last.Reason)
+				if kind != "replication" || major < 17 { // where the server sends what has changed
+					require.Equal(t, backup.ByIndex, last.Method, last.Reason)
+				}
 				load.Stop(t)
 				pushAll(t, primary, r) // which also compares what the standby's backups have pushed
 				want := pgtest.Checksums(t, primary)
-				first := all[0]
-				if sql {
-					first = all[1+major%2]
-				}
-				for _, m := range []*backup.Manifest{first, last} {
+				for _, m := range []*backup.Manifest{all[(major+i)%3], last} {
 					b := recovered(t, r, restore.Latest(), &restore.PlanOptions{Backup: m.ID}, nil, nil)
 					require.Equal(t, want, pgtest.Checksums(t, b))
 					require.False(t, b.InRecovery(t))
