@@ -2,6 +2,8 @@ package backup
 
 import (
 	"bytes"
+	"context"
+	"log/slog"
 	"time"
 )
 
@@ -38,3 +40,8 @@ func Outage(err error) error { return &outage{err: err} }
 
 // CompareBadPages orders bad pages as a manifest does.
 func CompareBadPages(a, b BadPage) int { return compareBadPages(a, b) }
+
+// Again calls f as a query to a standby is called.
+func Again(ctx context.Context, f func() error) error {
+	return again(ctx, slog.New(slog.DiscardHandler), f)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/pgcairn/pgcairn/internal/pgfile"
@@ -42,13 +43,15 @@ func (e *PromotedError) Error() string {
 const recoveryConflict = "40001"
 
 // again calls f, and again when recovery on a standby has cancelled its query.
-func (s *server) again(ctx context.Context, f func() error) error {
+func (s *server) again(ctx context.Context, f func() error) error { return again(ctx, s.log, f) }
+
+func again(ctx context.Context, log *slog.Logger, f func() error) error {
 	for failures := 1; ; failures++ {
 		err := f()
-		if codeOf(err) != recoveryConflict || failures == maxFailures || s.conn.IsClosed() {
+		if codeOf(err) != recoveryConflict || failures == maxFailures {
 			return err
 		}
-		s.log.InfoContext(ctx, "recovery has cancelled a query, which is tried again", "error", err)
+		log.InfoContext(ctx, "recovery has cancelled a query, which is tried again", "error", err)
 		select {
 		case <-time.After(firstPause):
 		case <-ctx.Done():
