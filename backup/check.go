@@ -27,6 +27,9 @@ type CheckOptions struct {
 	// SQL makes sure that the role has the privileges for backups with [SQL], which reads files as well.
 	SQL bool
 
+	// Replication makes sure that the role may replicate, which is all that backups with [Replication] take.
+	Replication bool
+
 	// MustRead makes it a failure when this host cannot decrypt what it has written. By default that is only told, since
 	// a database host needs to hold recipients only.
 	MustRead bool

@@ -56,6 +56,20 @@ func TestCheckFindsTheRoadOpen(t *testing.T) {
 		require.ErrorAs(t, err, &identity)
 		require.Equal(t, "objects FAILED", verdicts(report)[4])
 
+		// By a role that may replicate, and switch to a new segment, which only a check does.
+		c.Exec(t, `create role replicator login replication`, `grant execute on function pg_switch_wal() to replicator`)
+		report, err = backup.Check(t.Context(), r, replicator(c), &backup.CheckOptions{Replication: true})
+		require.NoError(t, err)
+		require.Contains(t, report.Steps[1].Detail, `"replicator" may replicate`)
+		_, err = backup.Check(t.Context(), r, replicator(c), nil)
+		var denied *backup.PrivilegeError
+		require.ErrorAs(t, err, &denied)
+		c.Exec(t, `alter role replicator noreplication`)
+		report, err = backup.Check(t.Context(), r, replicator(c), &backup.CheckOptions{Replication: true})
+		var refused *pgconn.PgError
+		require.ErrorAs(t, err, &refused)
+		require.Equal(t, "role FAILED", verdicts(report)[1])
+
 		for info, err := range store.List(t.Context(), "probe/") {
 			require.NoError(t, err)
 			require.Fail(t, "a probe is left", info.Key)

@@ -11,6 +11,9 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgcairn/pgcairn/internal/pgwire"
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/wal"
 )
@@ -34,8 +37,11 @@ func (c *checker) connect(ctx context.Context) (string, error) {
 	return what, nil
 }
 
-// role makes sure that the role may start and stop a backup and, with SQL, read files.
+// role makes sure that the role may start and stop a backup and, with SQL, read files; or that it may replicate.
 func (c *checker) role(ctx context.Context) (string, error) {
+	if c.options.Replication {
+		return c.replicates(ctx)
+	}
 	functions, what := c.server.backupFunctions(), "start and stop a backup"
 	if c.options.SQL {
 		functions, what = append(functions, c.server.fileFunctions()...), "start and stop a backup, and list and read files"
@@ -45,6 +51,25 @@ func (c *checker) role(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("%q may %s", role, what), nil
+}
+
+// replicates makes sure that the role may replicate, and from here (pg_hba.conf).
+func (c *checker) replicates(ctx context.Context) (string, error) {
+	config := c.server.conn.Config()
+	config.RuntimeParams["replication"] = "true"
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return "", fmt.Errorf("backup: connect for replication: %w", err)
+	}
+	defer func() { _ = hangUp(conn) }()
+	system, err := pgwire.Identify(ctx, conn.PgConn())
+	if err != nil {
+		return "", fmt.Errorf("backup: ask the server: %w", err)
+	}
+	if system.ID != c.id {
+		return "", &OtherServerError{}
+	}
+	return fmt.Sprintf("%q may replicate", config.User), nil
 }
 
 // settings makes sure that the server writes and archives the WAL that a recovery needs. Of a standby that is its

@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/pgcairn/pgcairn/backup"
+	"github.com/pgcairn/pgcairn/backup/backuptest"
 	"github.com/pgcairn/pgcairn/internal/pgtest"
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/wal"
@@ -138,7 +139,7 @@ func TestPromotionDuringABackup(t *testing.T) {
 		packs := keys(t, r.Store(), "packs/")
 
 		promote := func() { standby.Exec(t, `select pg_promote()`) }
-		in := backup.Source(meanwhile{Source: source, reading: promote})
+		in := backup.Source(backuptest.Meanwhile{Source: source, Reading: promote})
 		if major%4 < 2 {
 			primary.Exec(t, `select pg_logical_emit_message(true, 'the last segment is', 'not complete')`)
 			standby.CatchUp(t, primary)
@@ -189,7 +190,7 @@ func TestPromotionOfAnother(t *testing.T) {
 			}
 			in := backup.Source(stopped{source, promote})
 			if sql {
-				in = meanwhile{Source: source, reading: promote}
+				in = backuptest.Meanwhile{Source: source, Reading: promote}
 			}
 			_, err = backup.Take(t.Context(), r, in, &backup.Options{Type: backup.Auto})
 			requirePromoted(t, err, backup.PromotedError{Timeline: 1, Next: 2})

@@ -112,7 +112,7 @@ func TestStandbyAndPrimaryByTurns(t *testing.T) {
 	t.Parallel()
 	pgtest.Each(t, func(t *testing.T, major int) {
 		primary, standby := newPair(t, major)
-		onStandby, onPrimary := standbySource(t, primary, standby, major%2 == 1), source(t, primary)
+		onStandby, onPrimary := standbySource(t, primary, standby, []string{"directory", "sql"}[major%2]), source(t, primary)
 		r := newRepo(t, false)
 		prepareChanges(t, primary)
 		write := func() {

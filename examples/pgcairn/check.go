@@ -13,7 +13,7 @@ import (
 type checkCommand struct {
 	server
 
-	Source string        `enum:"dir,sql,replication," default:"" help:"How backups will read: dir, sql, replication. With sql the role has to be permitted to read files."`
+	Source string        `enum:"dir,sql,replication," default:"" help:"How backups will read: dir, sql, replication. With sql the role has to be permitted to read files, with replication to replicate, and else neither."`
 	Wait   time.Duration `default:"1m" help:"How long a segment may take to be archived."`
 }
 
@@ -24,7 +24,7 @@ func (c *checkCommand) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	report, failed := backup.Check(ctx, r, c.DSN, &backup.CheckOptions{
-		Wait: c.Wait, SQL: c.Source == "sql", MustRead: len(a.common.Identities) > 0, Logger: a.logger(),
+		Wait: c.Wait, SQL: c.Source == "sql", Replication: c.Source == "replication", MustRead: len(a.common.Identities) > 0, Logger: a.logger(),
 	})
 	err = a.print(report, func(w *strings.Builder) {
 		for _, s := range report.Steps {
