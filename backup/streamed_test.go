@@ -234,3 +234,23 @@ func requireEmpty(t *testing.T, r *repo.Repo) {
 		}
 	}
 }
+
+// What a killed backup has left of large files is taken over from what is sent, too.
+func TestSentTakesOver(t *testing.T) {
+	c := backuptest.New(nil)
+	c.Write("base/5/30000", backuptest.Pages(0, 3000, 1<<16, "large"))
+	have, err := c.Read("base/5/30000")
+	require.NoError(t, err)
+	have[1700*8192+5000] ^= 1 // a bad page
+	c.Write("base/5/30000", have)
+	h := newHost(t, nil)
+	require.NotEmpty(t, h.leave(t, newStreamed(c), nil))
+	copy(have, backuptest.Pages(0, 1, 1<<17, "changed since"))
+	c.Write("base/5/30000", have)
+
+	m := h.take(t, newStreamed(c), nil)
+	require.Equal(t, backup.Full, m.Type)
+	require.Greater(t, m.ReusedBytes, m.StoredBytes)
+	require.Equal(t, []backup.BadPage{{Path: "base/5/30000", Block: 1700}}, m.BadPageList)
+	requireRestores(t, h.open(t, h.store), m, c)
+}

@@ -44,7 +44,7 @@ func (h *host) open(t *testing.T, s repo.Store) *repo.Repo {
 	return r
 }
 
-func (h *host) take(t *testing.T, c *backuptest.Cluster, o *backup.Options) *backup.Manifest {
+func (h *host) take(t *testing.T, c backup.Source, o *backup.Options) *backup.Manifest {
 	t.Helper()
 	m, err := backup.Take(t.Context(), h.open(t, h.store), c, o)
 	require.NoError(t, err)
@@ -65,7 +65,7 @@ func (h *host) copy(t *testing.T) *host {
 
 // leave has a backup fail so that it leaves what one leaves that is killed just before it commits, and returns the keys
 // of its packs.
-func (h *host) leave(t *testing.T, c *backuptest.Cluster, o *backup.Options) []string {
+func (h *host) leave(t *testing.T, c backup.Source, o *backup.Options) []string {
 	t.Helper()
 	before := keys(t, h.store, "packs/")
 	s := repotest.Faulty(h.store, repotest.Fault{Op: repotest.OpCreate, Key: "backups/*", Do: repotest.Fail(nil)})
