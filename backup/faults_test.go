@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -118,9 +119,9 @@ func TestTakeIsCancelled(t *testing.T) {
 		mem := repotest.Mem(nil)
 		newRepo(t, mem, nil)
 		ctx, cancel := context.WithCancel(t.Context())
-		calls := 0
+		var calls atomic.Int64
 		s := repo.Observe(mem, func(repo.Op) {
-			if calls++; calls == n {
+			if calls.Add(1) == int64(n) {
 				cancel()
 			}
 		})

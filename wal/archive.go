@@ -54,7 +54,7 @@ func NewArchive(r *repo.Repo, o *Options) (*Archive, error) {
 	if o == nil {
 		o = &Options{}
 	}
-	a := &Archive{repo: r, want: o.SystemID, log: o.Logger, owned: owned{lock: make(chan struct{}, 1)}}
+	a := &Archive{repo: r, want: o.SystemID, log: o.Logger, owned: owned{lock: make(chan struct{}, 1), claiming: make(chan struct{}, 1)}}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}

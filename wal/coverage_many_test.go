@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -62,8 +63,13 @@ func TestCoverageTakesOneListing(t *testing.T) {
 		s := segment(i + 1)
 		require.NoError(t, push(t, a, s.Name(), content(s)))
 	}
+	var mu sync.Mutex
 	calls := map[string]int{}
-	observed := openArchive(t, repo.Observe(store, func(op repo.Op) { calls[op.Name]++ }), nil)
+	observed := openArchive(t, repo.Observe(store, func(op repo.Op) {
+		mu.Lock()
+		defer mu.Unlock()
+		calls[op.Name]++
+	}), nil)
 	clear(calls)
 	c, err := observed.Coverage(t.Context())
 	require.NoError(t, err)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -96,7 +97,8 @@ func TestPiecesGoWhileTheyAreRead(t *testing.T) {
 		for _, whole := range []bool{false, true} {
 			s := repotest.Mem(nil)
 			withPieces(t, s, nil, 70_000, 150_000)
-			calls, done := 0, false
+			var calls atomic.Int64
+			done := false
 			sound := openArchive(t, s, nil)
 			replace := func() {
 				if whole {
@@ -111,7 +113,7 @@ func TestPiecesGoWhileTheyAreRead(t *testing.T) {
 				}
 			}
 			a, err := reopenArchive(t, repo.Observe(s, func(repo.Op) {
-				if calls++; calls == nth {
+				if calls.Add(1) == int64(nth) {
 					done = true
 					replace()
 				}

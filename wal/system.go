@@ -98,6 +98,9 @@ func foreign(name string, id uint64, records []System) *ForeignError {
 
 // owned is what is known of whom the repository belongs to.
 type owned struct {
+	claiming chan struct{} // whoever has put something in may claim
+	claimed  atomic.Bool   // somebody has
+
 	begun atomic.Int64  // times that the store was asked
 	lock  chan struct{} // whoever has put something in may use what is below; waiting for it can be given up
 
@@ -214,19 +217,29 @@ func (a *Archive) Claim(ctx context.Context, name string, s System) error {
 	if err := a.valid(name, s); err != nil {
 		return err
 	}
+	if !a.owned.claimed.Load() { // one after the other, until it is known
+		select {
+		case a.owned.claiming <- struct{}{}:
+			defer func() { <-a.owned.claiming }()
+		case <-ctx.Done():
+			return fmt.Errorf("wal: claim the repository: %w", ctx.Err())
+		}
+	}
 	records, err := a.owners(ctx, false)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if err := a.record(ctx, 1, s); err != nil && !errors.Is(err, fs.ErrExist) {
+		err = a.record(ctx, 1, s)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("wal: claim the repository: %w", err)
 		}
-		records, err = a.owners(ctx, true)
+		records, err = a.owners(ctx, err != nil)
 	case err == nil && records[len(records)-1].ID != s.ID:
 		records, err = a.owners(ctx, true) // it may have been upgraded since that was asked
 	}
 	if err != nil {
 		return err
 	}
+	a.owned.claimed.Store(true)
 	return belongs(name, s, records)
 }
 
@@ -277,9 +290,18 @@ func (a *Archive) Upgrade(ctx context.Context, name string, s System, from uint6
 	return made, nil
 }
 
-// record creates the n-th record.
+// record creates the n-th record, and takes note of it.
 func (a *Archive) record(ctx context.Context, n int, s System) error {
-	return a.repo.CreateRecord(ctx, systemKey(n), systemRecord{SystemID: strconv.FormatUint(s.ID, 10), SegmentSize: s.SegmentSize})
+	err := a.repo.CreateRecord(ctx, systemKey(n), systemRecord{SystemID: strconv.FormatUint(s.ID, 10), SegmentSize: s.SegmentSize})
+	if err != nil {
+		return err
+	}
+	a.owned.lock <- struct{}{}
+	defer func() { <-a.owned.lock }()
+	if len(a.owned.systems) == n-1 {
+		a.owned.systems, a.owned.at = append(a.owned.systems, s), a.repo.Now()
+	}
+	return nil
 }
 
 // valid tells whether a cluster may be the archive's.
