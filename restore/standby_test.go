@@ -1,6 +1,7 @@
 package restore_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -52,9 +53,12 @@ func newPair(t *testing.T, major int) (primary, standby *pgtest.Cluster) {
 func TestBackupsFromAStandby(t *testing.T) {
 	t.Parallel()
 	for i, kind := range []string{"directory", "sql", "replication"} {
-		t.Run(kind, func(t *testing.T) {
-			t.Parallel()
-			pgtest.Each(t, func(t *testing.T, major int) {
+		for _, major := range pgtest.Majors() {
+			if (major+i)%3 != 0 {
+				continue // each server by one of them: how a standby is read is not of the version
+			}
+			t.Run(fmt.Sprintf("%s/pg%d", kind, major), func(t *testing.T) {
+				t.Parallel()
 				primary, standby := newPair(t, major)
 				s := standbySource(t, primary, standby, kind)
 				r := newRepo(t, true)
@@ -89,7 +93,7 @@ func TestBackupsFromAStandby(t *testing.T) {
 					b.Stop(t)
 				}
 			})
-		})
+		}
 	}
 }
 

@@ -25,7 +25,7 @@ func main() {
 	flag.IntVar(&b.runs, "runs", 5, "counted runs of each command, after one that is not")
 	flag.IntVar(&b.segments, "segments", 20, "WAL segments that are pushed and fetched one by one")
 	flag.IntVar(&b.backlog, "backlog", 64, "WAL segments of a backlog and of a replay")
-	flag.StringVar(&b.parts, "parts", "", "names of the parts to run, with commas between; by default all but replication")
+	flag.StringVar(&b.parts, "parts", "", "names of the parts to run, with commas between; by default all")
 	flag.StringVar(&b.cairn, "pgcairn", "bin/pgcairn", "the example CLI")
 	flag.StringVar(&b.dir, "dir", "/var/tmp/pgcairn-bench", "scratch directory, made and removed")
 	flag.Parse()
@@ -55,7 +55,6 @@ type part struct {
 	name string
 	run  func(context.Context) error
 	wal  bool // it needs segments
-	wish bool // it is run only when it is named
 }
 
 func (b *bench) run(ctx context.Context) error {
@@ -82,12 +81,11 @@ func (b *bench) run(ctx context.Context) error {
 		{name: "floor", run: b.floors},
 		{name: "s2", run: b.fast},
 		{name: "sql", run: b.sql},
-		{name: "replication", run: b.replication, wish: true}, // the CLI does not take it yet
+		{name: "replication", run: b.replication},
 		{name: "quiet", run: b.quiet},
 		{name: "incremental", run: b.incrementals}, // which makes the cluster larger
 	} {
-		named := slices.Contains(strings.Split(b.parts, ","), p.name)
-		if !named && (b.parts != "" || p.wish) {
+		if b.parts != "" && !slices.Contains(strings.Split(b.parts, ","), p.name) {
 			continue
 		}
 		if p.wal && b.names == nil {
