@@ -16,6 +16,7 @@ import (
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/repo/repotest"
 	"github.com/pgcairn/pgcairn/restore"
+	"github.com/pgcairn/pgcairn/wal"
 )
 
 // restored restores one backup alone and compares it with the cluster.
@@ -245,6 +246,38 @@ func TestFullWhenForced(t *testing.T) {
 				require.NoError(t, r.Store().Delete(t.Context(), "backups/"+string(m.ID)))
 			}
 		})
+	}
+}
+
+// A standby may begin before the end of what it builds on, unless it lags behind that.
+func TestWhatAStandbyBuildsOn(t *testing.T) {
+	t.Parallel()
+	c := backuptest.New(nil)
+	base, err := backup.Take(t.Context(), newRepo(t, nil, nil), c, nil)
+	require.NoError(t, err)
+	session, err := c.Begin(t.Context(), backup.BeginOptions{})
+	require.NoError(t, err)
+	defer session.Close()
+	for name, tt := range map[string]struct {
+		standby        bool
+		start, reached wal.LSN
+		want           string
+	}{
+		"a primary behind it":             {false, base.StopLSN, 0, ""},
+		"a primary in it":                 {false, base.StopLSN - 1, 0, "their histories differ"},
+		"a standby behind it":             {true, base.StopLSN, base.StopLSN, ""},
+		"the same restartpoint":           {true, base.StartLSN, base.StopLSN, ""},
+		"a standby that has not come":     {true, base.StartLSN, base.StopLSN - 1, "the standby has replayed up to " + (base.StopLSN - 1).String() + " only"},
+		"a restartpoint before its start": {true, base.StartLSN - 1, base.StopLSN, "the latest restartpoint of the standby is at " + (base.StartLSN - 1).String()},
+	} {
+		start := session.Start()
+		start.Standby, start.LSN, start.Reached = tt.standby, tt.start, tt.reached
+		got := backup.Unlike(base, start)
+		if tt.want == "" {
+			require.Empty(t, got, name)
+		} else {
+			require.Contains(t, got, tt.want, name)
+		}
 	}
 }
 

@@ -30,7 +30,8 @@ type DirectoryOptions struct {
 
 // Directory returns the cluster whose data directory is pgdata on this host. conn is a connection string, keywords or
 // URL, to its server; libpq's environment variables fill in what it lacks. The role needs to be a superuser, or to have
-// EXECUTE on the backup functions; with REPLICATION as well, WAL is held back while the backup runs.
+// EXECUTE on the backup functions; with REPLICATION as well, WAL is held back while the backup runs. The server may be a
+// standby.
 func Directory(pgdata, conn string, o *DirectoryOptions) (Source, error) {
 	if o == nil {
 		o = &DirectoryOptions{}

@@ -45,3 +45,6 @@ func CompareBadPages(a, b BadPage) int { return compareBadPages(a, b) }
 func Again(ctx context.Context, f func() error) error {
 	return again(ctx, slog.New(slog.DiscardHandler), f)
 }
+
+// Unlike tells why a backup cannot build on another.
+func Unlike(base *Manifest, start Start) string { return unlike(base, start) }

@@ -25,7 +25,7 @@ type SQLOptions struct {
 
 // SQL returns the cluster of a server that can be reached by SQL only: it needs neither access to the server's files nor
 // a program on its host. conn is a connection string, keywords or URL; libpq's environment variables fill in what it
-// lacks.
+// lacks. The server may be a standby.
 //
 // The role needs to be a superuser, or to have EXECUTE on the backup functions and on those that list and read files, in
 // the database connected to; a *[PrivilegeError] says which it lacks. With REPLICATION as well, WAL is held back while the

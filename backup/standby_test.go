@@ -108,8 +108,10 @@ func TestIdlePrimary(t *testing.T) {
 		requireQuiet(t, standby)
 		requireSameSegment(t, r, primary, m.LastSegment())
 
-		// With nothing written since, there is no other restartpoint to begin with, nor anything to wait for.
-		again, err := backup.Take(t.Context(), r, of(t, standby, sql), &backup.Options{Type: backup.Incremental})
+		// With no checkpoint since, there is no other restartpoint to begin with.
+		again, err := backup.Take(t.Context(), r, of(t, standby, sql), &backup.Options{
+			Type: backup.Incremental, Logger: onWaiting(func() { write(t, primary) }),
+		})
 		require.NoError(t, err)
 		require.Equal(t, backup.Incremental, again.Type, again.Reason)
 		require.Equal(t, m.StartLSN, again.StartLSN)

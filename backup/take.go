@@ -87,7 +87,8 @@ const LeaseName = "backup"
 // how much (ReusedBytes). It reads all files all the same.
 //
 // One backup at a time: another that runs is a *[repo.LeaseError]. The error is a *[wal.ForeignError] when the
-// repository belongs to another cluster and Options.UpgradedFrom does not consent.
+// repository belongs to another cluster and Options.UpgradedFrom does not consent, a *[PromotedError] when the source is a
+// standby and a promotion came in between, and a *[MissingWALError] when a segment is lost.
 func Take(ctx context.Context, r *repo.Repo, s Source, o *Options) (*Manifest, error) {
 	if o == nil {
 		o = &Options{}

@@ -1,7 +1,9 @@
 package restore_test
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -64,7 +66,7 @@ func TestBackupsFromAStandby(t *testing.T) {
 				r := newRepo(t, true)
 				prepareChanges(t, primary)
 				load := pgtest.StartLoad(t, primary, nil)
-				all := []*backup.Manifest{takeFrom(t, r, s, backup.Full, "")}
+				all := []*backup.Manifest{takeFrom(t, primary, r, s, backup.Full, "")}
 				require.Contains(t, all[0].Label, "BACKUP FROM: standby")
 				methods := []backup.Method{backup.ByIndex, backup.ByLSN, backup.ByCompare}
 				if major >= 17 {
@@ -73,7 +75,7 @@ func TestBackupsFromAStandby(t *testing.T) {
 				for round, method := range []backup.Method{methods[major%len(methods)], methods[(major+1)%len(methods)], ""} {
 					change(t, primary, round)
 					standby.CatchUp(t, primary)
-					all = append(all, takeFrom(t, r, s, backup.Incremental, method))
+					all = append(all, takeFrom(t, primary, r, s, backup.Incremental, method))
 				}
 				last := all[len(all)-1]
 				if kind != "replication" || major < 17 { // where the server sends what has changed
@@ -98,9 +100,10 @@ func TestBackupsFromAStandby(t *testing.T) {
 }
 
 // takeFrom takes a backup that has to be of the type, and by the method, unless that is empty.
-func takeFrom(t *testing.T, r *repo.Repo, s backup.Source, kind backup.Type, method backup.Method) *backup.Manifest {
+// A primary that is idle completes the segment that is waited for.
+func takeFrom(t *testing.T, primary *pgtest.Cluster, r *repo.Repo, s backup.Source, kind backup.Type, method backup.Method) *backup.Manifest {
 	t.Helper()
-	m, err := backup.Take(t.Context(), r, s, &backup.Options{Type: kind, Method: method})
+	m, err := backup.Take(t.Context(), r, s, &backup.Options{Type: kind, Method: method, Logger: switching(t, primary)})
 	require.NoError(t, err)
 	require.Zero(t, m.BadPages)
 	require.Equal(t, kind, m.Type, m.Reason)
@@ -124,7 +127,7 @@ func TestStandbyAndPrimaryByTurns(t *testing.T) {
 				`insert into visible select max(id) + 1, 'new' from visible`, `select pg_switch_wal()`)
 			standby.CatchUp(t, primary)
 		}
-		takeFrom(t, r, onPrimary, backup.Full, "")
+		takeFrom(t, primary, r, onPrimary, backup.Full, "")
 		methods := []backup.Method{backup.ByIndex, backup.ByLSN, backup.ByCompare, ""}
 		if major >= 17 {
 			methods = append(methods, backup.BySummary)
@@ -132,9 +135,9 @@ func TestStandbyAndPrimaryByTurns(t *testing.T) {
 		for i, method := range methods {
 			write()
 			// Its restartpoint is that of the backup before it, so it begins before that has ended.
-			first := takeFrom(t, r, onStandby, backup.Incremental, method)
+			first := takeFrom(t, primary, r, onStandby, backup.Incremental, method)
 			write()
-			second := takeFrom(t, r, onStandby, backup.Incremental, method)
+			second := takeFrom(t, primary, r, onStandby, backup.Incremental, method)
 			require.Equal(t, first.StartLSN, second.StartLSN)
 			require.Less(t, first.StopLSN, second.StopLSN)
 			want := pgtest.Checksums(t, primary)
@@ -143,7 +146,7 @@ func TestStandbyAndPrimaryByTurns(t *testing.T) {
 				pushAll(t, primary, r)
 			}
 			requireLeadsTo(t, r, restore.Immediate(), second, want)
-			third := takeFrom(t, r, onPrimary, backup.Differential, method)
+			third := takeFrom(t, primary, r, onPrimary, backup.Differential, method)
 			require.Less(t, second.StopLSN, third.StartLSN)
 		}
 
@@ -153,15 +156,15 @@ func TestStandbyAndPrimaryByTurns(t *testing.T) {
 			primary.Exec(t, `insert into visible select max(id) + 1, 'new' from visible`, `select pg_switch_wal()`)
 		}
 		write()
-		takeFrom(t, r, onPrimary, backup.Incremental, "")
+		takeFrom(t, primary, r, onPrimary, backup.Incremental, "")
 		write()
-		lagging, err := backup.Take(t.Context(), r, onStandby, &backup.Options{Type: backup.Incremental})
+		lagging, err := backup.Take(t.Context(), r, onStandby, &backup.Options{Type: backup.Incremental, Logger: switching(t, primary)})
 		require.NoError(t, err)
 		require.Equal(t, backup.Full, lagging.Type)
 		require.Regexp(t, `it cannot build on .*: it (begins at .* and the latest restartpoint of the standby is at|ends at .* and the standby has replayed up to)`, lagging.Reason)
 		standby.Exec(t, `select pg_wal_replay_resume()`)
 		standby.CatchUp(t, primary)
-		last := takeFrom(t, r, onStandby, backup.Incremental, "")
+		last := takeFrom(t, primary, r, onStandby, backup.Incremental, "")
 		pushAll(t, primary, r)
 		requireLeadsTo(t, r, restore.Latest(), last, pgtest.Checksums(t, primary))
 	})
@@ -175,4 +178,24 @@ func requireLeadsTo(t *testing.T, r *repo.Repo, target restore.Target, m *backup
 	requireVisible(t, b)
 	pgtest.Amcheck(t, b)
 	b.Stop(t)
+}
+
+// switching is a logger that has a primary switch to a new segment when one is waited for.
+func switching(t *testing.T, primary *pgtest.Cluster) *slog.Logger {
+	t.Helper()
+	return slog.New(switchHandler{slog.DiscardHandler, func() { primary.Exec(t, `select pg_switch_wal()`) }})
+}
+
+type switchHandler struct {
+	slog.Handler
+	what func()
+}
+
+func (h switchHandler) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h switchHandler) Handle(_ context.Context, r slog.Record) error {
+	if strings.HasPrefix(r.Message, "waiting for a segment") {
+		h.what()
+	}
+	return nil
 }
