@@ -110,7 +110,7 @@ func TestIdlePrimary(t *testing.T) {
 
 		// With no checkpoint since, there is no other restartpoint to begin with.
 		again, err := backup.Take(t.Context(), r, of(t, standby, sql), &backup.Options{
-			Type: backup.Incremental, Logger: onWaiting(func() { write(t, primary) }),
+			Type: backup.Incremental, Logger: onWaiting(func() { writeOn(t, primary) }),
 		})
 		require.NoError(t, err)
 		require.Equal(t, backup.Incremental, again.Type, again.Reason)
