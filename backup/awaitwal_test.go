@@ -62,11 +62,15 @@ func (f *fakeStandby) lacks(number uint64) {
 
 func (f *fakeStandby) Begin(ctx context.Context, o backup.BeginOptions) (backup.Session, error) {
 	s, err := f.Cluster.Begin(ctx, o)
-	return &fakeStandbySession{s, f}, err
+	if err != nil {
+		return nil, err
+	}
+	return &fakeStandbySession{s, s.(backup.Lister), f}, nil
 }
 
 type fakeStandbySession struct {
 	backup.Session
+	backup.Lister
 	f *fakeStandby
 }
 

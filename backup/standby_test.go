@@ -32,11 +32,12 @@ func (s stopped) Begin(ctx context.Context, o backup.BeginOptions) (backup.Sessi
 	if err != nil {
 		return nil, err
 	}
-	return stoppedSession{session, session.(backup.Replayer), s.what}, nil
+	return stoppedSession{session, session.(backup.Lister), session.(backup.Replayer), s.what}, nil
 }
 
 type stoppedSession struct {
 	backup.Session
+	backup.Lister
 	backup.Replayer
 	what func()
 }
