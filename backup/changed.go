@@ -116,10 +116,11 @@ type changedRanges struct {
 	file    wal.File // that the blocks below are of
 	changed []uint32
 	known   bool
+
+	large map[wal.File][]uint32 // of relations with several files, which a server sends in any order
 }
 
-// of returns what of a file may be other than in a backup that has it with another size: in ascending order. It is
-// asked for files in the order of their paths.
+// of returns what of a file may be other than in a backup that has it with another size: in ascending order.
 func (c *changedRanges) of(r pgfile.Relation, before, now int64) []extent {
 	page := int64(c.start.PageSize)
 	if before%page != 0 || now%page != 0 { // being extended, or odd
@@ -130,9 +131,7 @@ func (c *changedRanges) of(r pgfile.Relation, before, now int64) []extent {
 	if _, cut := c.blocks.Limit(whole); cut { // the database was made, or dropped and made again
 		return []extent{{0, toEnd}}
 	}
-	if !c.known || c.file != f {
-		c.file, c.changed, c.known = f, c.blocks.Changed(f), true
-	}
+	c.find(f, r.Segment > 0)
 	// Blocks are numbered over all files of the relation; of this one, keep are those that may be as they were.
 	first := int64(r.Segment) * int64(c.start.RelSegPages)
 	keep := min(before, now) / page
@@ -149,4 +148,22 @@ func (c *changedRanges) of(r pgfile.Relation, before, now int64) []extent {
 		all = addExtent(all, extent{off * page, (off + 1) * page})
 	}
 	return addExtent(all, extent{keep * page, toEnd})
+}
+
+// find finds the changed blocks of a relation's fork. Those of the one before are at hand, as of all that are large.
+func (c *changedRanges) find(f wal.File, large bool) {
+	if c.known && c.file == f {
+		return
+	}
+	all, found := c.large[f]
+	if !found {
+		all = c.blocks.Changed(f)
+	}
+	if large && !found {
+		if c.large == nil {
+			c.large = map[wal.File][]uint32{}
+		}
+		c.large[f] = all
+	}
+	c.file, c.changed, c.known = f, all, true
 }

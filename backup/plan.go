@@ -87,7 +87,8 @@ func (t *taker) planSent(ctx context.Context, id ID, s Session, from Streamer, t
 	case sending.Difference:
 		t.difference(ctx, base, BySummary)
 	default:
-		r.blocks, err = t.buildOnSent(ctx, s, base, sending.Reason)
+		r.changed.start = s.Start()
+		r.changed.blocks, err = t.buildOnSent(ctx, s, base, sending.Reason)
 	}
 	if err != nil {
 		return planned{}, err

@@ -369,6 +369,22 @@ func TestReplicationBreaks(t *testing.T) {
 		requireNoSender(t, c)
 		s.Close()
 	})
+	t.Run("what reads WAL is terminated", func(t *testing.T) {
+		s := begin(t.Context())
+		seg := wal.SegmentAt(1, s.Start().LSN, s.Start().WALSegmentSize)
+		open, err := s.Open(t.Context(), "pg_wal/"+seg.Name())
+		require.NoError(t, err)
+		for _, off := range []int64{30, 20, 10} { // another stream each time
+			_, err = open.ReadAt(make([]byte, 1), off)
+			require.NoError(t, err)
+			require.True(t, pgtest.Value[bool](t, c, `select pg_terminate_backend(pid) from pg_stat_replication where state <> 'backup'`))
+			require.Eventually(t, func() bool {
+				return pgtest.Value[int64](t, c, "select count(*) from pg_stat_replication where state <> 'backup'") == 0
+			}, time.Minute, time.Millisecond)
+		}
+		require.ErrorIs(t, rest(s), io.EOF)
+		require.NoError(t, s.Close())
+	})
 	t.Run("closed", func(t *testing.T) {
 		require.NoError(t, begin(t.Context()).Close())
 		requireNoSender(t, c)

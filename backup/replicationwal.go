@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -37,24 +38,14 @@ func (s *replicationSession) Open(ctx context.Context, path string) (Content, er
 	if err != nil {
 		return nil, err
 	}
-	s.wal.mu.Lock()
-	defer s.wal.mu.Unlock()
-	conn, err := s.wal.idle(ctx)
-	if err != nil {
-		return nil, err
-	}
 	if n.Kind == wal.KindHistory {
-		b, err := pgwire.TimelineHistory(ctx, conn, uint32(n.Timeline))
-		if err != nil {
-			return nil, fmt.Errorf("backup: %w", missing(err))
-		}
-		return historyContent{bytes.NewReader(b)}, nil
+		return s.history(ctx, n.Timeline)
 	}
 	seg, err := n.Segment(s.start.WALSegmentSize)
 	if err != nil {
 		return nil, err
 	}
-	now, err := pgwire.Identify(ctx, conn)
+	now, _, err := s.wal.where(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("backup: ask the server: %w", err)
 	}
@@ -68,24 +59,77 @@ func (s *replicationSession) Open(ctx context.Context, path string) (Content, er
 	return &segmentContent{ctx: ctx, wal: &s.wal, seg: seg, end: end}, nil
 }
 
+func (s *replicationSession) history(ctx context.Context, t wal.Timeline) (Content, error) {
+	var b []byte
+	err := s.wal.ask(ctx, func(conn *pgx.Conn) (err error) {
+		b, err = pgwire.TimelineHistory(ctx, conn.PgConn(), uint32(t))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("backup: %w", missing(err))
+	}
+	return historyContent{bytes.NewReader(b)}, nil
+}
+
 // Replayed implements [Replayer].
 func (s *replicationSession) Replayed(ctx context.Context) (Replay, error) {
-	s.wal.mu.Lock()
-	defer s.wal.mu.Unlock()
-	conn, err := s.wal.idle(ctx)
-	if err != nil {
-		return Replay{}, err
-	}
-	now, err := pgwire.Identify(ctx, conn)
+	now, standby, err := s.wal.where(ctx)
 	if err != nil {
 		return Replay{}, fmt.Errorf("backup: ask how far the standby is: %w", err)
 	}
-	standby, err := isStandby(ctx, s.wal.conn)
-	return Replay{LSN: wal.LSN(now.Position), Timeline: wal.Timeline(now.Timeline), Promoted: !standby}, err
+	return Replay{LSN: wal.LSN(now.Position), Timeline: wal.Timeline(now.Timeline), Promoted: !standby}, nil
 }
 
-// idle returns the connection when nothing is streamed by it.
-func (w *sentWAL) idle(ctx context.Context) (*pgconn.PgConn, error) {
+// where asks the server where it is, and whether it is a standby.
+func (w *sentWAL) where(ctx context.Context) (now pgwire.System, standby bool, err error) {
+	err = w.ask(ctx, func(conn *pgx.Conn) error {
+		if now, err = pgwire.Identify(ctx, conn.PgConn()); err != nil {
+			return err
+		}
+		standby, err = isStandby(ctx, conn)
+		return err
+	})
+	return now, standby, err
+}
+
+// ask has the server answer a question. A connection that has been idle for hours may be gone, so it is asked again by
+// another one.
+func (w *sentWAL) ask(ctx context.Context, question func(*pgx.Conn) error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for failures := 0; ; failures++ {
+		err := w.idle(ctx)
+		if err == nil {
+			err = question(w.conn)
+		}
+		if !w.worthRetrying(ctx, err, failures) {
+			return err
+		}
+	}
+}
+
+// worthRetrying tells whether to try again by another connection, after an error of this one that is no answer.
+func (w *sentWAL) worthRetrying(ctx context.Context, err error, failures int) bool {
+	refused := (*pgconn.PgError)(nil)
+	if err == nil || ctx.Err() != nil || errors.Is(err, pgwire.ErrRemoved) || errors.As(err, &refused) && !interrupted(err) {
+		return false
+	}
+	w.lose()
+	if failures == maxFailures {
+		return false
+	}
+	pause := time.NewTimer(firstPause)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// idle makes a connection by which nothing is streamed.
+func (w *sentWAL) idle(ctx context.Context) error {
 	if w.reader != nil {
 		if err := w.reader.Close(ctx); err != nil {
 			w.lose()
@@ -95,46 +139,53 @@ func (w *sentWAL) idle(ctx context.Context) (*pgconn.PgConn, error) {
 	if w.conn != nil && w.conn.IsClosed() {
 		w.lose()
 	}
+	var err error
 	if w.conn == nil {
-		var err error
-		if w.conn, err = w.connect(ctx); err != nil {
-			return nil, err
-		}
+		w.conn, err = w.connect(ctx)
 	}
-	return w.conn.PgConn(), nil
+	return err
 }
 
 // lose gives up a connection that is good for nothing any more.
 func (w *sentWAL) lose() {
-	_ = hangUp(w.conn)
+	if w.conn != nil {
+		_ = hangUp(w.conn)
+	}
 	w.conn, w.reader = nil, nil
 }
 
-// readAt reads WAL of a timeline at a position, all of p. It goes on with a stream that has come to there.
+// readAt reads WAL of a timeline at a position, all of p, which ends before end. What is read next is likely to follow.
 func (w *sentWAL) readAt(ctx context.Context, t wal.Timeline, p []byte, at, end wal.LSN) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.reader == nil || w.timeline != t || w.reader.Position() != uint64(at) {
-		conn, err := w.idle(ctx)
-		if err != nil {
-			return err
+	for failures := 0; len(p) > 0; {
+		n, err := w.readSome(ctx, t, p, at, end)
+		if p, at = p[n:], at+wal.LSN(n); err == nil {
+			failures = 0
+			continue
 		}
-		w.reader, err = pgwire.ReadWAL(ctx, conn, uint32(t), uint64(at), uint64(end))
-		if err != nil {
+		// A server ends a stream that nobody has read from for a while (wal_sender_timeout).
+		if !w.worthRetrying(ctx, err, failures) {
 			return missing(err)
 		}
-		w.timeline = t
-	}
-	for len(p) > 0 {
-		n, err := w.reader.Read(ctx, p)
-		if p = p[n:]; err != nil && len(p) > 0 {
-			if !errors.Is(err, pgwire.ErrRemoved) {
-				w.lose()
-			}
-			return missing(err)
-		}
+		failures++
 	}
 	return nil
+}
+
+// readSome reads on where a stream has come to, or begins another one.
+func (w *sentWAL) readSome(ctx context.Context, t wal.Timeline, p []byte, at, end wal.LSN) (int, error) {
+	if w.reader == nil || w.timeline != t || w.reader.Position() != uint64(at) {
+		if err := w.idle(ctx); err != nil {
+			return 0, err
+		}
+		r, err := pgwire.ReadWAL(ctx, w.conn.PgConn(), uint32(t), uint64(at), uint64(end))
+		if err != nil {
+			return 0, err
+		}
+		w.reader, w.timeline = r, t
+	}
+	return w.reader.Read(ctx, p)
 }
 
 // missing makes an error of a server, that it does not have something any more, one that matches fs.ErrNotExist.

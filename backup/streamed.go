@@ -6,19 +6,17 @@ import (
 	"fmt"
 	"io"
 	"slices"
-
-	"github.com/pgcairn/pgcairn/wal"
 )
 
 // receiver takes what a Streamer's server sends, in the order in which it comes, and hands to the workers what is to be
 // stored. What a difference leaves out it finds out file by file, since nobody tells beforehand which there are.
 type receiver struct {
-	c      *collector
-	from   Streamer
-	blocks *wal.Blocks // that have changed since the base; nil when nobody knows
-	frames baseFrames
-	out    batches
-	dirs   []string
+	c       *collector
+	from    Streamer
+	changed changedRanges // since the base; without blocks when nobody knows
+	frames  baseFrames
+	out     batches
+	dirs    []string
 }
 
 // run receives everything.
@@ -82,9 +80,8 @@ func (r *receiver) file(ctx context.Context, f received) error {
 		return r.parts(ctx, f)
 	case f.base == gone:
 		return r.store(ctx, f, extent{0, f.Size})
-	case isLogged && r.blocks != nil:
-		ranges := changedRanges{blocks: r.blocks, start: r.c.start}
-		return r.extents(ctx, f, ranges.of(rel, r.c.diff.base.FileList[f.base].Size, f.Size))
+	case isLogged && r.changed.blocks != nil:
+		return r.extents(ctx, f, r.changed.of(rel, r.c.diff.base.FileList[f.base].Size, f.Size))
 	case isLogged && r.c.diff.by == ByLSN:
 		return r.byLSN(ctx, f)
 	}
