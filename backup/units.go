@@ -1,0 +1,119 @@
+package backup
+
+import (
+	"context"
+
+	"github.com/pgcairn/pgcairn/internal/pgfile"
+)
+
+// unitSize is how many bytes of files a worker takes at a time: much enough to read in sequence, little enough that
+// the workers finish together.
+const unitSize = 8 << 20
+
+// maxPageSize is the largest page that a server can be built with, in bytes.
+const maxPageSize = 32 << 10
+
+// growth is how much further than its listed size a file that is no relation is read, since it may have been replaced
+// by a larger one. What a relation has grown by is in the WAL.
+const growth = 1 << 20
+
+// units cuts the work into tasks: first what the WAL does not have by blocks, then relations.
+func (c *collector) units(ctx context.Context, tasks chan<- task) error {
+	for _, isLogged := range []bool{false, true} {
+		u := &unit{ctx: ctx, tasks: tasks, task: task{logged: isLogged}, room: unitSize}
+		for _, f := range c.work.compare {
+			p := &c.diff.base.PackList[f.pack]
+			if c.frameLogged(p.Pieces[f.frame]) != isLogged {
+				continue
+			}
+			u.task.frames = append(u.task.frames, f)
+			if err := u.took(int64(p.Frames[f.frame].Raw)); err != nil {
+				return err
+			}
+		}
+		for i, e := range c.entries {
+			if _, ok := logged(e.Path); ok != isLogged {
+				continue
+			}
+			for _, x := range c.work.read[i] {
+				if err := u.file(i, e, x); err != nil {
+					return err
+				}
+			}
+		}
+		if err := u.send(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// frameLogged tells of which kind the files of a frame of the base are, by the first that is there.
+func (c *collector) frameLogged(pieces []Piece) bool {
+	for _, p := range pieces {
+		if k := c.diff.entryOf(p); k != gone {
+			_, ok := logged(c.entries[k].Path)
+			return ok
+		}
+	}
+	return false
+}
+
+// unit gathers a task.
+type unit struct {
+	ctx   context.Context //nolint:containedctx // of one call
+	tasks chan<- task
+	task  task
+	room  int64 // bytes
+}
+
+// file adds a part of a file.
+func (u *unit) file(i int, e Entry, x extent) error {
+	end := max(x.from, min(x.to, e.Size))
+	extra := int64(0)
+	if _, ok := pgfile.ParseRelation(e.Path); !ok && x.to == toEnd {
+		extra = growth
+	}
+	if end+extra == x.from && x.from > 0 { // else an empty file is there all the same
+		return nil
+	}
+	for off := x.from; ; {
+		// Cut between pages, whatever their size.
+		n := min((u.room+maxPageSize-1)/maxPageSize*maxPageSize, end-off)
+		last := off+n == end
+		s := span{file: i, off: off, n: n}
+		if last {
+			s.n += extra
+		}
+		u.task.spans = append(u.task.spans, s)
+		off += n
+		// A file costs an open besides its bytes.
+		if err := u.took(n + 4096); err != nil {
+			return err
+		}
+		if last {
+			return nil
+		}
+	}
+}
+
+// took counts bytes of work, and sends the task when it is enough.
+func (u *unit) took(n int64) error {
+	if u.room -= n; u.room > 0 {
+		return nil
+	}
+	return u.send()
+}
+
+func (u *unit) send() error {
+	if len(u.task.spans)+len(u.task.frames) == 0 {
+		return nil
+	}
+	select {
+	case u.tasks <- u.task:
+		u.task, u.room = task{logged: u.task.logged}, unitSize
+		return nil
+	case <-u.ctx.Done():
+		return u.ctx.Err()
+	}
+}
