@@ -30,7 +30,7 @@ func requireRestores(t *testing.T, r *repo.Repo, m *backup.Manifest, c *backupte
 	require.NoError(t, c.Compare(dir))
 }
 
-// A thousand changes to files, with backups between them that build on each other: each restores to what was there.
+// Six hundred changes to files, with backups between them that build on each other: each restores to what was there.
 func TestDifferences(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -75,7 +75,7 @@ func TestDifferences(t *testing.T) {
 			require.NotEmpty(t, full.Reason)
 			last := full
 			lsn := uint64(last.StopLSN)
-			for i := range 25 {
+			for i := range 15 {
 				for range 40 {
 					lsn += 100
 					step(t, c, random, lsn)
