@@ -169,10 +169,11 @@ func TestSent(t *testing.T) {
 
 // A server that fails, or sends what cannot be, leaves no backup, and nothing of one.
 func TestSentFails(t *testing.T) {
+	t.Parallel()
 	c := backuptest.New(nil)
-	c.Write("base/5/30000", backuptest.Pages(0, 3000, 1<<16, "x"))
+	c.Write("base/5/30000", backuptest.Pages(0, 300, 1<<16, "x"))
 	broken := errors.New("broken")
-	for n := 0; ; n++ {
+	for n := 0; ; n += 7 {
 		s := newStreamed(c)
 		reached := false
 		s.fail = func(sent int) error {
@@ -237,6 +238,7 @@ func requireEmpty(t *testing.T, r *repo.Repo) {
 
 // What a killed backup has left of large files is taken over from what is sent, too.
 func TestSentTakesOver(t *testing.T) {
+	t.Parallel()
 	c := backuptest.New(nil)
 	c.Write("base/5/30000", backuptest.Pages(0, 3000, 1<<16, "large"))
 	have, err := c.Read("base/5/30000")

@@ -62,12 +62,15 @@ func TestIncrementals(t *testing.T) {
 			load := pgtest.StartLoad(t, c, nil)
 			change(t, c, round)
 			for i, w := range ways {
+				if (i+major)%3 != round { // each way once, in a round that is another one for the next major
+					continue
+				}
 				last = take(kind, w)
 				require.Equal(t, w.method, last.Method)
 				if round == 0 && w.method == backup.ByIndex { // others also see hint bits that were set
 					require.Less(t, last.StoredBytes, full.StoredBytes/2)
 				}
-				if i%3 == round {
+				if (i+major/3)%2 == 0 {
 					requireRecovers(t, r, last, major)
 				}
 			}
