@@ -117,57 +117,60 @@ func takeFrom(t *testing.T, primary *pgtest.Cluster, r *repo.Repo, s backup.Sour
 // checkpoint has been made in between, so that a backup begins before the one that it builds on has ended.
 func TestStandbyAndPrimaryByTurns(t *testing.T) {
 	t.Parallel()
-	pgtest.Each(t, func(t *testing.T, major int) {
-		primary, standby := newPair(t, major)
-		onStandby, onPrimary := standbySource(t, primary, standby, []string{"directory", "sql"}[major%2]), source(t, primary)
-		r := newRepo(t, false)
-		prepareChanges(t, primary)
-		write := func() {
-			primary.Exec(t, `update quiet set pad = pad || 'x' where i % 100 = 0`, `delete from visible where id % 50 = 1`,
-				`insert into visible select max(id) + 1, 'new' from visible`, `select pg_switch_wal()`)
-			standby.CatchUp(t, primary)
-		}
-		takeFrom(t, primary, r, onPrimary, backup.Full, "")
-		methods := []backup.Method{backup.ByIndex, backup.ByLSN, backup.ByCompare, ""}
-		if major >= 17 {
-			methods = append(methods, backup.BySummary)
-		}
-		for i, method := range methods {
-			write()
-			// Its restartpoint is that of the backup before it, so it begins before that has ended.
-			first := takeFrom(t, primary, r, onStandby, backup.Incremental, method)
-			write()
-			second := takeFrom(t, primary, r, onStandby, backup.Incremental, method)
-			require.Equal(t, first.StartLSN, second.StartLSN)
-			require.Less(t, first.StopLSN, second.StopLSN)
-			want := pgtest.Checksums(t, primary)
-			write()
-			if i%2 == 0 { // else there is no record behind the one that the backup ends with
-				pushAll(t, primary, r)
+	for _, major := range []int{13, 16, 17, 18} { // before and since pg_backup_start, and WAL summaries
+		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
+			t.Parallel()
+			primary, standby := newPair(t, major)
+			onStandby, onPrimary := standbySource(t, primary, standby, []string{"directory", "sql"}[major%2]), source(t, primary)
+			r := newRepo(t, false)
+			prepareChanges(t, primary)
+			write := func() {
+				primary.Exec(t, `update quiet set pad = pad || 'x' where i % 100 = 0`, `delete from visible where id % 50 = 1`,
+					`insert into visible select max(id) + 1, 'new' from visible`, `select pg_switch_wal()`)
+				standby.CatchUp(t, primary)
 			}
-			requireLeadsTo(t, r, restore.Immediate(), second, want)
-			third := takeFrom(t, primary, r, onPrimary, backup.Differential, method)
-			require.Less(t, second.StopLSN, third.StartLSN)
-		}
+			takeFrom(t, primary, r, onPrimary, backup.Full, "")
+			methods := []backup.Method{backup.ByIndex, backup.ByLSN, backup.ByCompare, ""}
+			if major >= 17 {
+				methods = append(methods, backup.BySummary)
+			}
+			for i, method := range methods {
+				write()
+				// Its restartpoint is that of the backup before it, so it begins before that has ended.
+				first := takeFrom(t, primary, r, onStandby, backup.Incremental, method)
+				write()
+				second := takeFrom(t, primary, r, onStandby, backup.Incremental, method)
+				require.Equal(t, first.StartLSN, second.StartLSN)
+				require.Less(t, first.StopLSN, second.StopLSN)
+				want := pgtest.Checksums(t, primary)
+				write()
+				if i%2 == 0 { // else there is no record behind the one that the backup ends with
+					pushAll(t, primary, r)
+				}
+				requireLeadsTo(t, r, restore.Immediate(), second, want)
+				third := takeFrom(t, primary, r, onPrimary, backup.Differential, method)
+				require.Less(t, second.StopLSN, third.StartLSN)
+			}
 
-		// What lags behind the backup to build on cannot, and says so.
-		standby.Exec(t, `select pg_wal_replay_pause()`)
-		write = func() {
-			primary.Exec(t, `insert into visible select max(id) + 1, 'new' from visible`, `select pg_switch_wal()`)
-		}
-		write()
-		takeFrom(t, primary, r, onPrimary, backup.Incremental, "")
-		write()
-		lagging, err := backup.Take(t.Context(), r, onStandby, &backup.Options{Type: backup.Incremental, Logger: switching(t, primary)})
-		require.NoError(t, err)
-		require.Equal(t, backup.Full, lagging.Type)
-		require.Regexp(t, `it cannot build on .*: it (begins at .* and the latest restartpoint of the standby is at|ends at .* and the standby has replayed up to)`, lagging.Reason)
-		standby.Exec(t, `select pg_wal_replay_resume()`)
-		standby.CatchUp(t, primary)
-		last := takeFrom(t, primary, r, onStandby, backup.Incremental, "")
-		pushAll(t, primary, r)
-		requireLeadsTo(t, r, restore.Latest(), last, pgtest.Checksums(t, primary))
-	})
+			// What lags behind the backup to build on cannot, and says so.
+			standby.Exec(t, `select pg_wal_replay_pause()`)
+			write = func() {
+				primary.Exec(t, `insert into visible select max(id) + 1, 'new' from visible`, `select pg_switch_wal()`)
+			}
+			write()
+			takeFrom(t, primary, r, onPrimary, backup.Incremental, "")
+			write()
+			lagging, err := backup.Take(t.Context(), r, onStandby, &backup.Options{Type: backup.Incremental, Logger: switching(t, primary)})
+			require.NoError(t, err)
+			require.Equal(t, backup.Full, lagging.Type)
+			require.Regexp(t, `it cannot build on .*: it (begins at .* and the latest restartpoint of the standby is at|ends at .* and the standby has replayed up to)`, lagging.Reason)
+			standby.Exec(t, `select pg_wal_replay_resume()`)
+			standby.CatchUp(t, primary)
+			last := takeFrom(t, primary, r, onStandby, backup.Incremental, "")
+			pushAll(t, primary, r)
+			requireLeadsTo(t, r, restore.Latest(), last, pgtest.Checksums(t, primary))
+		})
+	}
 }
 
 // requireLeadsTo requires that a backup leads to what a cluster held.
