@@ -13,6 +13,7 @@ import (
 type baseFrames struct {
 	base *Manifest
 	of   map[int][]baseFrame // by file of the base, in the order of the file
+	had  map[int][]extent    // of files that go by LSN: what the base has of them, ascending, as long as can be
 }
 
 // baseFrame is a frame, and what of the file it spans.
@@ -62,6 +63,31 @@ func spanOf(pieces []Piece) (x extent, ok bool) {
 		x.to = p.Offset + int64(p.Length)
 	}
 	return x, x.to-x.from <= sentUnit
+}
+
+// findHad finds what the base has of relations' files.
+func (b *baseFrames) findHad() {
+	b.had = map[int][]extent{}
+	for _, p := range b.base.PackList {
+		for _, pieces := range p.Pieces {
+			for _, c := range pieces {
+				if c.File == NoFile {
+					continue
+				}
+				if _, ok := logged(b.base.FileList[c.File].Path); ok {
+					b.had[c.File] = addExtent(b.had[c.File], extent{c.Offset, c.Offset + int64(c.Length)})
+				}
+			}
+		}
+	}
+	for f, had := range b.had {
+		slices.SortFunc(had, func(a, b extent) int { return cmp.Compare(a.from, b.from) })
+		joined := had[:0]
+		for _, x := range had {
+			joined = addExtent(joined, x)
+		}
+		b.had[f] = joined
+	}
 }
 
 // file returns the index of a file of the base, or gone.

@@ -26,9 +26,9 @@ type batch struct {
 	buf   []byte // what spans hold; nil before it is needed
 }
 
-// newBatches returns batches for a number of workers: one for each to work at, and one that waits.
+// newBatches returns batches for a number of workers: one for each to work at, one that waits, and two that are filled.
 func newBatches(jobs int) batches {
-	b := batches{free: make(chan []byte, jobs+1+2)}
+	b := batches{free: make(chan []byte, jobs+3)}
 	for range cap(b.free) {
 		b.free <- nil
 	}

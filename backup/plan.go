@@ -101,6 +101,9 @@ func (t *taker) planSent(ctx context.Context, id ID, s Session, from Streamer, t
 			_, isLogged := logged(path)
 			return !isLogged || d.by == ByCompare
 		})
+		if d.by == ByLSN {
+			r.frames.findHad()
+		}
 	}
 	r.c = newCollector(t.repo, id, s.Start(), nil, d, work{})
 	r.c.total = sending.Total

@@ -120,20 +120,27 @@ func (r *receiver) extents(ctx context.Context, f received, changed []extent) er
 	return r.skip(ctx, f, f.Size-at)
 }
 
-// byLSN receives a relation's file of which only the pages are to be stored that tell by their LSN that they have changed.
+// byLSN receives a relation's file of which only the pages are to be stored that tell by their LSN that they have changed,
+// or that the base does not have: it was zero there, or shorter.
 func (r *receiver) byLSN(ctx context.Context, f received) error {
 	page := int64(r.c.start.PageSize)
+	had := r.frames.had[f.base]
 	for at := int64(0); at < f.Size; {
 		b, err := r.window(ctx, f, min(sentUnit, f.Size-at))
 		if err != nil {
 			return err
 		}
 		for len(b) > 0 {
-			n := min(page, int64(len(b)))
-			if r.c.diff.changed(b[:n], int(page)) {
-				r.keep(f, extent{at, at + n}, b[:n])
+			x := extent{at, at + min(page, int64(len(b)))}
+			for len(had) > 0 && had[0].to <= x.from {
+				had = had[1:]
 			}
-			at, b = at+n, b[n:]
+			lacks := len(had) == 0 || x.from < had[0].from || x.to > had[0].to
+			n := x.to - x.from
+			if lacks || r.c.diff.changed(b[:n], int(page)) {
+				r.keep(f, x, b[:n])
+			}
+			at, b = x.to, b[n:]
 		}
 	}
 	return nil
@@ -153,14 +160,29 @@ func (r *receiver) compare(ctx context.Context, f received) error {
 		if err != nil {
 			return err
 		}
-		if !r.frames.same(frame, b) {
+		if r.frames.same(frame, b) {
+			r.takeFrom(f, frame, b)
+		} else {
 			r.keep(f, frame.extent, b)
-		} else if r.c.diff.full {
-			r.c.verify(f.Path, b, frame.from)
 		}
 		at = frame.to
 	}
 	return r.store(ctx, f, extent{at, f.Size})
+}
+
+// takeFrom leaves a part of a file to a frame of the base: what the frame holds, since other frames may hold what lies
+// between its pieces, which is zero now.
+func (r *receiver) takeFrom(f received, frame baseFrame, b []byte) {
+	at := frame.from
+	for _, p := range r.c.diff.base.PackList[frame.pack].Pieces[frame.frame] {
+		if p.Offset > at {
+			r.c.leave(f.entry, extent{at, p.Offset})
+		}
+		at = p.Offset + int64(p.Length)
+	}
+	if r.c.diff.full {
+		r.c.verify(f.Path, b, frame.from)
+	}
 }
 
 // store receives an extent of a file that is to be stored.

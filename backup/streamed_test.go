@@ -256,3 +256,53 @@ func TestSentTakesOver(t *testing.T) {
 	require.Equal(t, []backup.BadPage{{Path: "base/5/30000", Block: 1700}}, m.BadPageList)
 	requireRestores(t, h.open(t, h.store), m, c)
 }
+
+// A page that has become zero is not taken from the base, wherever the base has it: here that lies between pages which a
+// frame of a later backup holds.
+func TestSentPagesBecomeZero(t *testing.T) {
+	t.Parallel()
+	c := backuptest.New(nil)
+	const name, pages = "base/5/30000", 1000
+	c.Write(name, backuptest.Pages(0, pages, 1<<16, "old"))
+	r := newRepo(t, nil, nil)
+	full, err := backup.Take(t.Context(), r, c, nil)
+	require.NoError(t, err)
+	have, err := c.Read(name)
+	require.NoError(t, err)
+	for n := uint32(0); n < pages; n += 2 {
+		copy(have[n*8192:], backuptest.Pages(n, 1, uint64(full.StopLSN)+8, "new"))
+	}
+	c.Write(name, have)
+	_, err = backup.Take(t.Context(), r, c, &backup.Options{Type: backup.Incremental, Method: backup.ByLSN})
+	require.NoError(t, err)
+	for n := 1; n < pages; n += 2 {
+		clear(have[n*8192 : (n+1)*8192])
+	}
+	c.Write(name, have)
+	m, err := backup.Take(t.Context(), r, newStreamed(c), &backup.Options{Type: backup.Incremental, Method: backup.ByCompare})
+	require.NoError(t, err)
+	requireRestores(t, r, m, c)
+}
+
+// Of pages that the base does not have, an old LSN does not tell that it has them.
+func TestSentPagesThatTheBaseLacks(t *testing.T) {
+	t.Parallel()
+	for _, source := range []func(*backuptest.Cluster) backup.Source{
+		func(c *backuptest.Cluster) backup.Source { return c },
+		func(c *backuptest.Cluster) backup.Source { return newStreamed(c) },
+	} {
+		c := backuptest.New(nil)
+		const name = "base/5/30000"
+		old := backuptest.Pages(0, 6, 8, "old")
+		have := bytes.Clone(old[:4*8192])
+		clear(have[8192 : 2*8192])
+		c.Write(name, have)
+		r := newRepo(t, nil, nil)
+		_, err := backup.Take(t.Context(), r, c, nil)
+		require.NoError(t, err)
+		c.Write(name, old) // a page that was zero, and two more
+		m, err := backup.Take(t.Context(), r, source(c), &backup.Options{Type: backup.Incremental, Method: backup.ByLSN})
+		require.NoError(t, err)
+		requireRestores(t, r, m, c)
+	}
+}
