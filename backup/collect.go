@@ -201,17 +201,22 @@ func (c *collector) verify(path string, b []byte, off int64) {
 		return
 	}
 	for size := int(c.start.PageSize); len(b) >= size; off, b = off+int64(size), b[size:] {
-		block := rel.Segment*c.start.RelSegPages + uint32(off/int64(size))
-		if !pgfile.PageOK(b[:size], block) {
-			c.suspect(suspect{BadPage: BadPage{Path: path, Block: block}, lsn: wal.LSN(pgfile.PageLSN(b))})
+		if block := c.block(rel, off); !pgfile.PageOK(b[:size], block) {
+			c.suspect(path, block, b)
 		}
 	}
 }
 
-func (c *collector) suspect(s suspect) {
+// block is the number of the page at an offset of a relation's file, counted over all its files.
+func (c *collector) block(rel pgfile.Relation, off int64) uint32 {
+	return rel.Segment*c.start.RelSegPages + uint32(off/int64(c.start.PageSize))
+}
+
+// suspect notes a page that does not match its checksum.
+func (c *collector) suspect(path string, block uint32, page []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.suspects = append(c.suspects, s)
+	c.suspects = append(c.suspects, suspect{BadPage: BadPage{Path: path, Block: block}, lsn: wal.LSN(pgfile.PageLSN(page))})
 }
 
 // commit commits a pack on the side.

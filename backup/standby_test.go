@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,21 +50,7 @@ func (s stoppedSession) Stop(ctx context.Context) (backup.Stop, error) {
 }
 
 // onWaiting is a logger that does something when a segment is waited for.
-func onWaiting(what func()) *slog.Logger { return slog.New(waitingHandler{slog.DiscardHandler, what}) }
-
-type waitingHandler struct {
-	slog.Handler
-	what func()
-}
-
-func (h waitingHandler) Enabled(context.Context, slog.Level) bool { return true }
-
-func (h waitingHandler) Handle(_ context.Context, r slog.Record) error {
-	if strings.HasPrefix(r.Message, "waiting for a segment") {
-		h.what()
-	}
-	return nil
-}
+func onWaiting(what func()) *slog.Logger { return pgtest.OnLog("waiting for a segment", what) }
 
 // eachSource repeats a test on every major version, by turns with the data directory and by SQL.
 func eachSource(t *testing.T, f func(t *testing.T, major int, sql bool)) {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/pgcairn/pgcairn/internal/pgfile"
 	"github.com/pgcairn/pgcairn/repo"
-	"github.com/pgcairn/pgcairn/wal"
 )
 
 // blockSize is the unit in which zero bytes of files that are no relations are left out.
@@ -259,7 +258,7 @@ func (w *worker) verify(ctx context.Context, p pages, page []byte, off int64) er
 	if !p.verify || len(page) != p.size {
 		return nil
 	}
-	block := p.rel.Segment*w.c.start.RelSegPages + uint32(off/int64(len(page)))
+	block := w.c.block(p.rel, off)
 	for try := 0; ; try++ {
 		if pgfile.PageOK(page, block) {
 			return nil
@@ -282,10 +281,7 @@ func (w *worker) verify(ctx context.Context, p pages, page []byte, off int64) er
 		}
 	}
 	w.bad++
-	w.c.suspect(suspect{
-		BadPage: BadPage{Path: p.path, Block: block},
-		lsn:     wal.LSN(pgfile.PageLSN(page)),
-	})
+	w.c.suspect(p.path, block, page)
 	return nil
 }
 

@@ -34,16 +34,7 @@ func TestNotes(t *testing.T) {
 			"none": nil, "short": []byte("n"), "pages": pages(2 << 20), "noise": noise(5<<20/2, 3), "zeros": make([]byte, 1<<20),
 		} {
 			require.NoError(t, putNotes(t.Context(), g.w, name, content, want))
-			requests := 0
-			r := g.reader(t, repo.Observe(g.store, func(op repo.Op) {
-				if op.Key == name && (op.Name == "open" || op.Name == "stat") {
-					requests++
-				}
-			}))
-			got, err := r.Notes(t.Context(), name)
-			require.NoError(t, err, name)
-			require.True(t, bytes.Equal(want, got), name)
-			require.LessOrEqual(t, requests, 4, name)
+			requireNotes(t, g, name, want)
 			_, back, err := get(t.Context(), g.r, name)
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(content, back), name)
@@ -51,6 +42,21 @@ func TestNotes(t *testing.T) {
 		_, err := g.r.Notes(t.Context(), "missing")
 		require.ErrorIs(t, err, fs.ErrNotExist)
 	})
+}
+
+// requireNotes requires that the notes of an object are what they should be, and read by few requests.
+func requireNotes(t *testing.T, g *rig, name string, want []byte) {
+	t.Helper()
+	requests := 0
+	r := g.reader(t, repo.Observe(g.store, func(op repo.Op) {
+		if op.Key == name && (op.Name == "open" || op.Name == "stat") {
+			requests++
+		}
+	}))
+	got, err := r.Notes(t.Context(), name)
+	require.NoError(t, err, name)
+	require.True(t, bytes.Equal(want, got), name)
+	require.LessOrEqual(t, requests, 4, name)
 }
 
 // A pack may have notes as well, which leave its frames, and what reads them, as they are.
@@ -64,16 +70,7 @@ func TestNotesOfPacks(t *testing.T) {
 			p, err := writeNotedPack(t.Context(), g.w, name, want, frames...)
 			require.NoError(t, err)
 			require.Equal(t, plain.Frames, p.Frames)
-			requests := 0
-			r := g.reader(t, repo.Observe(g.store, func(op repo.Op) {
-				if op.Key == name && (op.Name == "open" || op.Name == "stat") {
-					requests++
-				}
-			}))
-			got, err := r.Notes(t.Context(), name)
-			require.NoError(t, err, name)
-			require.True(t, bytes.Equal(want, got), name)
-			require.LessOrEqual(t, requests, 4, name)
+			requireNotes(t, g, name, want)
 			back, err := readPack(t.Context(), g.r, p)
 			require.NoError(t, err)
 			require.Equal(t, frames, back)

@@ -1,7 +1,6 @@
 package restore_test
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -186,19 +185,5 @@ func requireLeadsTo(t *testing.T, r *repo.Repo, target restore.Target, m *backup
 // switching is a logger that has a primary switch to a new segment when one is waited for.
 func switching(t *testing.T, primary *pgtest.Cluster) *slog.Logger {
 	t.Helper()
-	return slog.New(switchHandler{slog.DiscardHandler, func() { primary.Exec(t, `select pg_switch_wal()`) }})
-}
-
-type switchHandler struct {
-	slog.Handler
-	what func()
-}
-
-func (h switchHandler) Enabled(context.Context, slog.Level) bool { return true }
-
-func (h switchHandler) Handle(_ context.Context, r slog.Record) error {
-	if strings.HasPrefix(r.Message, "waiting for a segment") {
-		h.what()
-	}
-	return nil
+	return pgtest.OnLog("waiting for a segment", func() { primary.Exec(t, `select pg_switch_wal()`) })
 }

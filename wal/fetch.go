@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
-	"slices"
 
 	"github.com/pgcairn/pgcairn/internal/durable"
 	"github.com/pgcairn/pgcairn/internal/pgfile"
@@ -128,16 +127,14 @@ func whereTo(n Name) string { return "the destination of " + n.String() }
 
 // unambiguous is an *[AmbiguousError] unless the records are all of one cluster.
 func unambiguous(n Name, records []System) error {
-	var ids []uint64
-	for _, s := range slices.Backward(records) {
-		if !slices.Contains(ids, s.ID) {
-			ids = append(ids, s.ID)
-		}
-	}
-	if len(ids) == 1 {
+	all := distinct(records)
+	if len(all) == 1 {
 		return nil
 	}
-	slices.Reverse(ids)
+	var ids []uint64
+	for _, s := range all {
+		ids = append(ids, s.ID)
+	}
 	return &AmbiguousError{Name: n.String(), Systems: ids}
 }
 

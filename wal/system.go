@@ -61,6 +61,11 @@ func (a *Archive) Systems(ctx context.Context) ([]System, error) {
 	if err != nil {
 		return nil, err
 	}
+	return distinct(records), nil
+}
+
+// distinct returns the clusters of records, each once, where it was left last.
+func distinct(records []System) []System {
 	var all []System
 	for _, s := range slices.Backward(records) {
 		if !slices.Contains(all, s) {
@@ -68,7 +73,7 @@ func (a *Archive) Systems(ctx context.Context) ([]System, error) {
 		}
 	}
 	slices.Reverse(all)
-	return all, nil
+	return all
 }
 
 // systemOf returns a cluster that the repository has belonged to. For any other it is a *[ForeignError] about name.
