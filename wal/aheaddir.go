@@ -79,12 +79,17 @@ func rightSegment(n Name, f *os.File, want digest) (sys System, seg Segment, ok 
 	return System{ID: h.SystemID, SegmentSize: h.SegmentSize}, seg, err == nil
 }
 
-// has tells whether a segment is there, right or wrong.
-func (d aheadDir) has(n Name) bool {
+// names returns which segments are there, right or wrong.
+func (d aheadDir) names() map[string]bool {
 	entries, _ := os.ReadDir(d.dir) // what cannot be listed is not there
-	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
-		return strings.HasPrefix(e.Name(), n.String()+"-") && aheadName(e.Name())
-	})
+	there := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		if aheadName(e.Name()) {
+			name, _, _ := strings.Cut(e.Name(), "-")
+			there[name] = true
+		}
+	}
+	return there
 }
 
 // aheadName tells whether that is the name of a whole file.
@@ -107,7 +112,8 @@ func (d aheadDir) put(f *archived, size int64) error {
 		return fmt.Errorf("wal: there is no room in %s", d.dir)
 	}
 	path := filepath.Join(d.dir, f.name.String()+"-"+hex.EncodeToString(label))
-	return durable.WriteUnsynced(path, 0o600, f.copyTo) // which compares the content with the label
+	// It is not brought to disk before somebody has it: one that is copied then, and removed, need never get there.
+	return durable.FillUnsynced(path, 0o600, func(w *os.File) error { return f.copyTo(w) }) // which compares the content with the label
 }
 
 // makeRoom removes what is old, and what is oldest until size bytes more may be there.

@@ -39,7 +39,8 @@ func (c Client) Push(ctx context.Context, path string) error {
 }
 
 // Fetch is [Archive.Fetch] by way of the server: the file is written beside dst, by the server but with this process's
-// rights, synced and renamed. An error matches fs.ErrNotExist only when the archive itself has answered so, and never
+// rights, and renamed, or is one that the server has fetched ahead, where this process may rename that. Like
+// [Prefetcher.Fetch] it does not sync dst. An error matches fs.ErrNotExist only when the archive itself has answered so, and never
 // because there is no server, no socket or no directory. Others are as with [Client.Push], and *[repo.CorruptError].
 func (c Client) Fetch(ctx context.Context, name, dst string) error {
 	n, err := ParseName(name)
@@ -51,31 +52,44 @@ func (c Client) Fetch(ctx context.Context, name, dst string) error {
 		return &ForeignError{Name: whereTo(n), Got: there, Want: c.SystemID}
 	}
 	var refused error
-	err = durable.Fill(dst, 0o600, func(f *os.File) error {
-		size, err := c.ask(ctx, request{Do: "fetch", Name: name, System: cmp.Or(c.SystemID, there)}, f)
+	err = durable.FillUnsynced(dst, 0o600, func(f *os.File) error {
+		r := request{Do: "fetch", Name: name, System: cmp.Or(c.SystemID, there), Take: true}
+		done, err := c.ask(ctx, r, f)
+		if err == nil && done.Path != "" {
+			if os.Rename(done.Path, dst) == nil {
+				return errPlaced
+			}
+			// Another file system, another user's directory, or somebody was faster.
+			r.Take = false
+			done, err = c.ask(ctx, r, f)
+		}
 		if refused = err; err != nil {
 			return err
 		}
 		info, err := f.Stat()
-		if err == nil && info.Size() != size {
-			err = fmt.Errorf("%d bytes have come, want %d", info.Size(), size)
+		if err == nil && info.Size() != done.Size {
+			err = fmt.Errorf("%d bytes have come, want %d", info.Size(), done.Size)
 		}
+		durable.StartWriteback(f, 0, done.Size)
 		return err
 	})
-	if refused != nil {
+	switch {
+	case err == nil, errors.Is(err, errPlaced):
+		return nil
+	case refused != nil:
 		return refused
 	}
-	if err != nil {
-		return notMissing(fmt.Errorf("wal: fetch %s: %w", name, err))
-	}
-	return nil
+	return notMissing(fmt.Errorf("wal: fetch %s: %w", name, err))
 }
 
+// errPlaced means that a file is in place already.
+var errPlaced = errors.New("in place")
+
 // ask makes a request, with an open file, and returns what was answered.
-func (c Client) ask(ctx context.Context, r request, f *os.File) (size int64, err error) {
+func (c Client) ask(ctx context.Context, r request, f *os.File) (done answer, err error) {
 	// That there is no socket must not look like the archive's answer.
-	fail := func(err error) (int64, error) {
-		return 0, objerr.Failed(ctx, "wal: "+r.Do, r.Name+" by way of "+c.Socket, err)
+	fail := func(err error) (answer, error) {
+		return answer{}, objerr.Failed(ctx, "wal: "+r.Do, r.Name+" by way of "+c.Socket, err)
 	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", c.Socket)

@@ -27,6 +27,7 @@ func toPath(path string) destination {
 	return destination{fill: fill, take: func(f *aheadFile) error {
 		err := os.Rename(f.path, path)
 		if err == nil {
+			durable.StartWriteback(f.f, 0, int64(f.segment.Size))
 			return nil
 		}
 		if _, lost := os.Lstat(f.path); errors.Is(lost, fs.ErrNotExist) {

@@ -1,7 +1,10 @@
 package wal
 
 // ParseAnswer parses what a server answers to a request to do something.
-func ParseAnswer(do string, line []byte) (int64, error) { return parseAnswer(do, line) }
+func ParseAnswer(do string, line []byte) (size int64, err error) {
+	a, err := parseAnswer(do, line)
+	return a.Size, err
+}
 
 // AnswerTo is what a server does with a line, up to the work itself.
 func AnswerTo(line []byte) (do string, n Name, err error) {
@@ -11,8 +14,8 @@ func AnswerTo(line []byte) (do string, n Name, err error) {
 
 // Answered returns an error as it is after its way from a server to a client.
 func Answered(do string, err error) (size int64, line []byte, _ error) {
-	line = encodeAnswer(answerOf(do, 7, err))
-	size, err = parseAnswer(do, line)
+	line = encodeAnswer(answerOf(do, answer{Size: 7}, err))
+	size, err = ParseAnswer(do, line)
 	return size, line, err
 }
 

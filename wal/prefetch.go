@@ -273,9 +273,10 @@ func (p *Prefetcher) begin() (seg Segment, flight chan struct{}, ok bool) {
 	if p.closed {
 		return seg, nil, false
 	}
+	there := p.dir.names()
 	for seg = p.last.Next(); seg.Number < p.stop; seg = seg.Next() {
 		n, err := ParseName(seg.Name())
-		if err != nil || p.flights[seg] != nil || p.dir.has(n) {
+		if err != nil || p.flights[seg] != nil || there[n.String()] {
 			continue
 		}
 		flight = make(chan struct{})
@@ -291,7 +292,7 @@ func (p *Prefetcher) bring(ctx context.Context, sys System, seg Segment) bool {
 	if err != nil {
 		return false // past the end of all WAL
 	}
-	if p.dir.has(n) {
+	if p.dir.names()[n.String()] {
 		return true
 	}
 	f, err := p.a.open(ctx, sys, n) // and nothing that is not whole yet

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -363,5 +364,38 @@ func TestServeFetchesAhead(t *testing.T) {
 		if s, err := wal.ParseSegment(name, wal.MinSegmentSize); err == nil && s.Number < 12 {
 			require.Equal(t, 1, times, name)
 		}
+	}
+}
+
+// TestClientTakesWhatWasFetchedAhead: it renames the file, and where it cannot, has the server copy it.
+func TestClientTakesWhatWasFetchedAhead(t *testing.T) {
+	for _, apart := range []bool{false, true} {
+		dir := t.TempDir()
+		if apart {
+			dir = "/dev/shm/" + filepath.Base(dir) + "-apart"
+			defer os.RemoveAll(dir)
+		}
+		a := openArchive(t, heldSegments(t, 1, 4), nil)
+		p := prefetch(t, a, &wal.PrefetchOptions{Dir: dir})
+		s := serve(t, a, &wal.ServeOptions{Prefetch: p})
+		out := t.TempDir()
+		require.NoError(t, s.Fetch(t.Context(), segment(1).Name(), filepath.Join(out, "1")))
+		require.Eventually(t, func() bool { return slices.Contains(lying(t, dir), segment(2).Name()) }, time.Minute, time.Millisecond)
+		ahead, err := filepath.Glob(filepath.Join(dir, "*", segment(2).Name()+"-*"))
+		require.NoError(t, err)
+		require.Len(t, ahead, 1)
+		before, err := os.Stat(ahead[0])
+		require.NoError(t, err)
+
+		require.NoError(t, s.Fetch(t.Context(), segment(2).Name(), filepath.Join(out, "2")))
+		after, err := os.Stat(filepath.Join(out, "2"))
+		require.NoError(t, err)
+		require.Equal(t, !apart, os.SameFile(before, after))
+		b, err := os.ReadFile(filepath.Join(out, "2"))
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(content(segment(2)), b))
+		require.Equal(t, fs.FileMode(0o600), after.Mode())
+		require.NotContains(t, lying(t, dir), segment(2).Name())
+		requireOnly(t, out, "1", "2")
 	}
 }

@@ -13,7 +13,8 @@ import (
 
 // The protocol between [Client] and [Serve], over a Unix socket: one request a connection. The client sends a line of
 // JSON and, beside its first byte, one open file (SCM_RIGHTS): the one to archive, or an empty one to fill. The server
-// answers with a line of JSON. Closing the connection before that calls the request off.
+// answers with a line of JSON. Closing the connection before that calls the request off. A client that would rather take
+// what was fetched ahead may be answered with the path of that, to rename; where it cannot, it asks once more.
 const (
 	protocolVersion = 1
 	maxLine         = 32 << 10 // bytes of a line
@@ -27,6 +28,7 @@ type request struct {
 	Name    string `json:"name"`
 	// System is the system identifier of the cluster of the client's file, where the client knows.
 	System uint64 `json:"system,omitempty,string"`
+	Take   bool   `json:"take,omitempty"` // the path of what was fetched ahead will do
 }
 
 // answer is what the server says.
@@ -34,6 +36,7 @@ type answer struct {
 	Version int        `json:"version"`
 	OK      bool       `json:"ok"`
 	Size    int64      `json:"size,omitempty"` // bytes of the file that was filled
+	Path    string     `json:"path,omitempty"` // of a file to take instead
 	Error   *wireError `json:"error,omitempty"`
 }
 
@@ -77,12 +80,11 @@ func parseRequest(line []byte) (request, Name, error) {
 	return r, n, err
 }
 
-// answerOf makes the answer of a request to do something.
-func answerOf(do string, size int64, err error) answer {
-	a := answer{Version: protocolVersion, OK: err == nil}
+// answerOf makes the answer to a request to do something: done, or why not.
+func answerOf(do string, done answer, err error) answer {
 	if err == nil {
-		a.Size = size
-		return a
+		done.Version, done.OK = protocolVersion, true
+		return done
 	}
 	e := &wireError{Kind: "other", Text: strings.ToValidUTF8(cutText(err.Error()), "")}
 	var conflict *ConflictError
@@ -105,8 +107,7 @@ func answerOf(do string, size int64, err error) answer {
 	case errors.As(err, &corrupt) && corrupt.Err != nil:
 		e.Kind, e.Name, e.Text = "corrupt", cutText(corrupt.Key), cutText(corrupt.Err.Error())
 	}
-	a.Error = e
-	return a
+	return answer{Version: protocolVersion, Error: e}
 }
 
 // encodeAnswer returns the line of an answer.
@@ -120,22 +121,21 @@ func encodeAnswer(a answer) []byte {
 
 func cutText(s string) string { return s[:min(len(s), maxText)] }
 
-// parseAnswer returns the size, or the error, that a line tells of. An error matches fs.ErrNotExist only when the line
+// parseAnswer returns the answer, or the error, that a line tells of. An error matches fs.ErrNotExist only when the line
 // says so.
-func parseAnswer(do string, line []byte) (size int64, err error) {
-	var a answer
+func parseAnswer(do string, line []byte) (a answer, err error) {
 	if err := json.Unmarshal(line, &a); err != nil {
-		return 0, fmt.Errorf("wal: not an answer: %w", err)
+		return answer{}, fmt.Errorf("wal: not an answer: %w", err)
 	}
 	switch {
 	case a.Version != protocolVersion:
-		return 0, fmt.Errorf("wal: an answer of protocol version %d, want %d", a.Version, protocolVersion)
+		return answer{}, fmt.Errorf("wal: an answer of protocol version %d, want %d", a.Version, protocolVersion)
 	case a.OK && a.Error == nil && a.Size >= 0:
-		return a.Size, nil
+		return a, nil
 	case a.OK || a.Error == nil:
-		return 0, errors.New("wal: an answer that contradicts itself")
+		return answer{}, errors.New("wal: an answer that contradicts itself")
 	}
-	return 0, a.Error.typed(do)
+	return answer{}, a.Error.typed(do)
 }
 
 // typed makes the error what it was on the other side, as far as it can.

@@ -18,13 +18,13 @@ func (s *server) converse(ctx, work context.Context, conn *net.UnixConn) {
 	line, f, err := s.hear(ctx, conn)
 	if err != nil {
 		s.archive.log.DebugContext(ctx, "a connection without a request", "error", err)
-		s.say(conn, answerOf("", 0, err))
+		s.say(conn, answerOf("", answer{}, err))
 		return
 	}
 	defer f.Close()
 	r, n, err := parseRequest(line)
 	if err != nil {
-		s.say(conn, answerOf(r.Do, 0, notMissing(err)))
+		s.say(conn, answerOf(r.Do, answer{}, notMissing(err)))
 		return
 	}
 	work, cancel := context.WithCancel(work)
@@ -35,11 +35,11 @@ func (s *server) converse(ctx, work context.Context, conn *net.UnixConn) {
 		_, _ = conn.Read(make([]byte, 1)) // the client has no more to say, so this is its end
 		cancel()
 	}()
-	size, err := s.do(work, r, n, f)
+	done, err := s.do(work, r, n, f)
 	if err != nil && ctx.Err() != nil && work.Err() != nil {
 		err = errStopping
 	}
-	s.say(conn, answerOf(r.Do, size, err))
+	s.say(conn, answerOf(r.Do, done, err))
 	_ = conn.Close()
 	<-gone
 }
@@ -67,9 +67,9 @@ func (s *server) say(conn *net.UnixConn, a answer) {
 }
 
 // do does what was asked for.
-func (s *server) do(ctx context.Context, r request, n Name, f *os.File) (size int64, err error) {
+func (s *server) do(ctx context.Context, r request, n Name, f *os.File) (done answer, err error) {
 	if r.Do == "push" {
-		return 0, s.push(ctx, n, f, r.System)
+		return answer{}, s.push(ctx, n, f, r.System)
 	}
 	told := r.System
 	if told == 0 {
@@ -77,10 +77,14 @@ func (s *server) do(ctx context.Context, r request, n Name, f *os.File) (size in
 	}
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() || info.Size() != 0 {
-		return 0, fmt.Errorf("wal: fetch %s: an empty file to fill is wanted", n)
+		return answer{}, fmt.Errorf("wal: fetch %s: an empty file to fill is wanted", n)
 	}
 	if s.o.Prefetch != nil {
-		err = s.o.Prefetch.fetch(ctx, n, intoFile(f), told)
+		to := intoFile(f)
+		if r.Take {
+			to.take = func(f *aheadFile) error { done.Path = f.path; return nil }
+		}
+		err = s.o.Prefetch.fetch(ctx, n, to, told)
 	} else {
 		var sys System
 		if sys, err = s.archive.systemFor(ctx, n, told); err == nil {
@@ -88,12 +92,13 @@ func (s *server) do(ctx context.Context, r request, n Name, f *os.File) (size in
 		}
 	}
 	if err != nil {
-		return 0, err
+		return answer{}, err
 	}
 	if info, err = f.Stat(); err != nil {
-		return 0, fmt.Errorf("wal: fetch %s: %w", n, notMissing(err))
+		return answer{}, fmt.Errorf("wal: fetch %s: %w", n, notMissing(err))
 	}
-	return info.Size(), nil
+	done.Size = info.Size()
+	return done, nil
 }
 
 func (s *server) push(ctx context.Context, n Name, f *os.File, told uint64) error {

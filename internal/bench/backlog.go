@@ -34,7 +34,7 @@ func (b *bench) backlogs(ctx context.Context) error {
 				check: func() error {
 					return b.checkArchived(ctx, "pgbackrest", b.fromBacklog(repo, "archive-get", "$f", b.path("checked", "$f"))...)
 				},
-				orphans: true,
+				after: awaitOrphans,
 			}
 		},
 	)

@@ -18,7 +18,7 @@ func (b *bench) clients(ctx context.Context) error {
 		return err
 	}
 	socket := b.path("socket")
-	stop, err := b.serve(ctx, socket)
+	stop, err := b.serve(ctx, "served", socket)
 	if err != nil {
 		return err
 	}
@@ -32,12 +32,13 @@ func (b *bench) clients(ctx context.Context) error {
 		}},
 		&contender{name: "true", command: func(int) []string { return []string{"true"} }},
 	)
-	return errors.Join(err, stop())
+	_, stopped := stop()
+	return errors.Join(err, stopped)
 }
 
-// serve starts the program that clients go to.
-func (b *bench) serve(ctx context.Context, socket string) (stop func() error, err error) {
-	cmd := exec.CommandContext(ctx, b.cairn, b.ours("served", "wal", "serve", socket)...)
+// serve starts the program that clients go to, for one of the repositories.
+func (b *bench) serve(ctx context.Context, repo, socket string, args ...string) (stop func() (cpu time.Duration, err error), err error) {
+	cmd := exec.CommandContext(ctx, b.cairn, b.ours(repo, append([]string{"wal", "serve", socket}, args...)...)...)
 	cmd.Dir, cmd.Stderr = b.dir, os.Stderr
 	if b.as != nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: b.as}
@@ -45,12 +46,16 @@ func (b *bench) serve(ctx context.Context, socket string) (stop func() error, er
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	stop = func() error { return errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait()) }
+	stop = func() (time.Duration, error) {
+		err := errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait())
+		return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), err
+	}
 	for range 100 {
 		if _, err := os.Stat(socket); err == nil {
 			return stop, nil
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	return nil, errors.Join(errors.New("nobody serves "+socket), stop())
+	_, err = stop()
+	return nil, errors.Join(errors.New("nobody serves "+socket), err)
 }

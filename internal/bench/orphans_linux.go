@@ -12,17 +12,17 @@ import (
 func adoptOrphans() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } // it fails for no other argument
 
 // awaitOrphans waits for all of them to end, and returns the CPU they took.
-func awaitOrphans() (cpu time.Duration) {
+func awaitOrphans() (cpu time.Duration, err error) {
 	for {
 		var status syscall.WaitStatus
 		var u syscall.Rusage
-		_, err := syscall.Wait4(-1, &status, 0, &u)
+		_, err = syscall.Wait4(-1, &status, 0, &u)
 		switch err {
 		case nil:
 			cpu += time.Duration(u.Utime.Nano() + u.Stime.Nano())
 		case syscall.EINTR:
 		default:
-			return cpu // there are none
+			return cpu, nil // there are none
 		}
 	}
 }

@@ -6,4 +6,4 @@ import "time"
 
 func adoptOrphans() {}
 
-func awaitOrphans() time.Duration { return 0 }
+func awaitOrphans() (time.Duration, error) { return 0, nil }

@@ -22,13 +22,17 @@ func (b *bench) replays(ctx context.Context) error {
 	}
 	check := func() error { return b.requireSame(ctx, b.path("checked")) }
 	fetcher := func(name, repo, program string, args ...string) *contender {
-		return &contender{
-			name: name, prepare: prepare(repo), check: check, orphans: program == "pgbackrest",
+		c := &contender{
+			name: name, prepare: prepare(repo), check: check,
 			// PostgreSQL renames what it has got.
 			command: func(int) []string {
 				return b.each(program+" "+strings.Join(args, " "), fmt.Sprintf("mv %s %s", dst, b.path("checked", "$f")))
 			},
 		}
+		if program == "pgbackrest" {
+			c.after = awaitOrphans
+		}
+		return c
 	}
 	queue := fmt.Sprintf("--archive-get-queue-max=%dMB", ahead*16)
 	prefetch := fmt.Sprintf("--prefetch=%d", ahead)
@@ -45,7 +49,15 @@ func (b *bench) replays(ctx context.Context) error {
 		}
 		cs = append(cs, fetcher("pgcairn, "+repo, repo, b.cairn, b.ours(repo, "wal", "fetch", prefetch, "$f", dst)...))
 	}
-	cs = append(cs,
+	socket := b.path("socket")
+	served := fetcher("pgcairn, plain, served", "plain", b.cairn, "wal", "fetch", "--socket", socket, "$f", dst)
+	served.prepare = func(i int) (err error) {
+		if err = prepare("plain")(i); err == nil {
+			served.after, err = b.serve(ctx, "plain", socket, prefetch)
+		}
+		return err
+	}
+	cs = append(cs, served,
 		fetcher("pgcairn, plain, one by one", "plain", b.cairn, b.ours("plain", "wal", "fetch", "$f", dst)...),
 		fetcher("cp", "plain", "cp", b.ready(), dst),
 		fetcher("pgbackrest, encrypted, async", "encrypted", "pgbackrest", b.fromBacklog("encrypted", async, queue, "archive-get", "$f", dst)...),

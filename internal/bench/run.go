@@ -48,8 +48,8 @@ type contender struct {
 	name    string
 	prepare func(i int) error
 	command func(i int) []string
-	check   func() error // of what the warm-up has done
-	orphans bool         // it leaves a process behind, which is waited for; its CPU counts
+	check   func() error                          // of what the warm-up has done
+	after   func() (cpu time.Duration, err error) // ends, or awaits, what goes on beside the command; its CPU counts
 	results []result
 }
 
@@ -69,8 +69,12 @@ func (b *bench) race(ctx context.Context, what string, n int, cs ...*contender) 
 			if err != nil {
 				return err
 			}
-			if c.orphans {
-				r.cpu += awaitOrphans()
+			if c.after != nil {
+				cpu, err := c.after()
+				if err != nil {
+					return err
+				}
+				r.cpu += cpu
 			}
 			if i == 0 && c.check != nil {
 				if err := c.check(); err != nil {

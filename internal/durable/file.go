@@ -20,18 +20,18 @@ var ErrBusy = errors.New("another process is writing it")
 // was. Whatever happens afterwards, there is the one or the other, whole: that the new one outlives a loss of power takes
 // a [SyncDir] besides.
 func WriteFile(path string, perm fs.FileMode, write func(io.Writer) error) error {
-	return Fill(path, perm, func(f *os.File) error { return write(NewWriter(f)) })
+	return put(path, perm, func(f *os.File) error { return write(NewWriter(f)) }, (*os.File).Sync)
 }
 
 // WriteUnsynced is [WriteFile] of what somebody else will sync, or can tell to be whole: processes see the file whole or
 // not at all, but after a loss of power it may be there in part. It is being brought to disk meanwhile.
 func WriteUnsynced(path string, perm fs.FileMode, write func(io.Writer) error) error {
-	return put(path, perm, func(f *os.File) error { return write(NewWriter(f)) }, func(*os.File) error { return nil })
+	return FillUnsynced(path, perm, func(f *os.File) error { return write(NewWriter(f)) })
 }
 
-// Fill is [WriteFile] for one who needs the file itself. It is empty at first, and stays open.
-func Fill(path string, perm fs.FileMode, fill func(*os.File) error) error {
-	return put(path, perm, fill, (*os.File).Sync)
+// FillUnsynced is [WriteUnsynced] for one who needs the file itself. It is empty at first, and stays open.
+func FillUnsynced(path string, perm fs.FileMode, fill func(*os.File) error) error {
+	return put(path, perm, fill, func(*os.File) error { return nil })
 }
 
 func put(path string, perm fs.FileMode, fill, sync func(*os.File) error) (err error) {
