@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 )
 
 // recoverySettings are those that a standby must not have lower than its primary (CheckRequiredParameterValues of
@@ -16,6 +17,9 @@ func recoverySettings() []string {
 		"wal_level",
 	}
 }
+
+// catalogConnections is how many databases are asked at a time.
+const catalogConnections = 2
 
 const databaseQuery = `select oid, datname, dattablespace, datallowconn from pg_database order by oid`
 
@@ -57,43 +61,46 @@ func (s *server) catalog(ctx context.Context, connect func(ctx context.Context, 
 	if err != nil {
 		return nil, fmt.Errorf("backup: ask the server for names: %w", err)
 	}
-	for _, name := range open {
-		if err := s.relations(ctx, c, name, connect); err != nil {
-			if ctx.Err() != nil {
-				return nil, err
+	lists := make([][]Relation, len(open))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(catalogConnections)
+	for i, name := range open {
+		g.Go(func() (err error) {
+			if lists[i], err = s.relations(gctx, name, connect); err != nil && gctx.Err() == nil {
+				s.log.WarnContext(ctx, "the relations of a database are left without names", "database", name, "error", err)
+				return nil
 			}
-			s.log.WarnContext(ctx, "the relations of a database are left without names", "database", name, "error", err)
-		}
+			return err
+		})
 	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	c.Relations = slices.Concat(lists...)
 	slices.SortFunc(c.Relations, compareRelations)
 	// Every database tells of those that all share.
 	c.Relations = slices.CompactFunc(c.Relations, func(a, b Relation) bool { return compareRelations(a, b) == 0 })
 	return c, nil
 }
 
-// relations adds those of one database.
-func (s *server) relations(ctx context.Context, c *Catalog, database string,
+// relations asks for those of one database.
+func (s *server) relations(ctx context.Context, database string,
 	connect func(ctx context.Context, database string) (*pgx.Conn, error),
-) error {
+) ([]Relation, error) {
 	conn := s.conn
 	if database != conn.Config().Database {
 		if connect == nil {
-			return nil
+			return nil, nil
 		}
 		var err error
 		if conn, err = connect(ctx, database); err != nil {
-			return err
+			return nil, err
 		}
 		defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	}
 	rows, err := conn.Query(ctx, relationQuery)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Relation])
-	if err != nil {
-		return err
-	}
-	c.Relations = append(c.Relations, list...)
-	return nil
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[Relation])
 }

@@ -63,7 +63,7 @@ type packLine struct {
 
 type frameLine struct {
 	repo.Frame
-	Pieces []Piece `json:"pieces,omitempty"`
+	Pieces pieceList `json:"pieces,omitempty"`
 }
 
 type endLine struct {

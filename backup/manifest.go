@@ -1,8 +1,6 @@
 package backup
 
 import (
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/pgcairn/pgcairn/repo"
@@ -119,31 +117,6 @@ type Piece struct {
 
 // NoFile is the File of pieces that are of an earlier backup only: they have changed since, or their file is gone.
 const NoFile = -1
-
-// MarshalJSON writes [file, offset, length], or [length] for those of no file.
-func (p Piece) MarshalJSON() ([]byte, error) {
-	if p.File == NoFile {
-		return fmt.Appendf(nil, "[%d]", p.Length), nil
-	}
-	return fmt.Appendf(nil, "[%d,%d,%d]", p.File, p.Offset, p.Length), nil
-}
-
-// UnmarshalJSON is the reverse of MarshalJSON.
-func (p *Piece) UnmarshalJSON(b []byte) error {
-	var n []int64
-	if err := json.Unmarshal(b, &n); err != nil {
-		return err
-	}
-	if len(n) == 1 && n[0] > 0 && n[0] <= repo.FrameSize {
-		*p = Piece{File: NoFile, Length: int(n[0])}
-		return nil
-	}
-	if len(n) != 3 || n[0] < 0 || n[0] > 1<<31 || n[2] < 0 || n[2] > repo.FrameSize {
-		return fmt.Errorf("malformed piece %s", b)
-	}
-	*p = Piece{File: int(n[0]), Offset: n[1], Length: int(n[2])}
-	return nil
-}
 
 // BadPage is a page that failed its checksum, twice, and was not being written meanwhile. It is in the backup as it is.
 type BadPage struct {
