@@ -16,7 +16,7 @@ import (
 const (
 	// readPiece is how many bytes of a file the server reads at a time. A result has several of them, which come while
 	// the server reads the next. Larger pieces take it several times the CPU, since memory for each is new.
-	readPiece = 128 << 10
+	readPiece = 64 << 10
 	// A query asks for so many pieces, and so many bytes, at most.
 	maxPieces    = 4096
 	maxReadBytes = 8 << 20

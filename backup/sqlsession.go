@@ -38,6 +38,9 @@ func (s *sqlSession) Replayed(ctx context.Context) (Replay, error) { return s.ho
 
 func (s *sqlSession) Start() Start { return s.start }
 
+// Connections is how many files can be read beside each other.
+func (s *sqlSession) Connections() int { return cap(s.readers.slots) }
+
 // readControl reads pg_control by the connection that holds the backup.
 func (s *sqlSession) readControl(ctx context.Context) (pgfile.Control, []byte, error) {
 	control, content, err := pgfile.ReadControlBy(func() (b []byte, err error) {

@@ -28,7 +28,8 @@ type Options struct {
 	// that are always right: not ByLSN, which does not see what changed while wal_level was minimal.
 	Method Method
 
-	// Jobs is how many files are read and compressed beside each other. The default is the number of processors.
+	// Jobs is how many files are read and compressed beside each other. The default is the number of processors, or that of
+	// the connections that an SQL source reads by, if that is more: who waits for the server needs no processor.
 	Jobs int
 
 	// Compression is how files are compressed. Manifest and WAL are zstd in any case.
@@ -116,9 +117,6 @@ func Take(ctx context.Context, r *repo.Repo, s Source, o *Options) (*Manifest, e
 	if labels > maxLabels {
 		return nil, fmt.Errorf("backup: labels of %d bytes, at most %d are allowed", labels, maxLabels)
 	}
-	if t.options.Jobs <= 0 {
-		t.options.Jobs = runtime.GOMAXPROCS(0)
-	}
 	err := r.WithLease(ctx, LeaseName, func(ctx context.Context, l *repo.Lease) error { return t.take(ctx, s, l) })
 	if err != nil {
 		return nil, err
@@ -150,6 +148,12 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 		return err
 	}
 	defer session.Close()
+	if t.options.Jobs <= 0 {
+		t.options.Jobs = runtime.GOMAXPROCS(0)
+		if s, ok := session.(interface{ Connections() int }); ok {
+			t.options.Jobs = max(t.options.Jobs, s.Connections())
+		}
+	}
 	start := session.Start()
 	if err := t.claim(ctx, start); err != nil {
 		return err

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
@@ -20,7 +21,7 @@ import (
 )
 
 func main() {
-	b := &bench{}
+	b := &bench{maps: map[string][sha256.Size]byte{}}
 	flag.IntVar(&b.rows, "rows", 2_000_000, "rows of realistic.sql; 1,000,000 make about 830 MB")
 	flag.IntVar(&b.runs, "runs", 5, "counted runs of each command, after one that is not")
 	flag.IntVar(&b.segments, "segments", 20, "WAL segments that are pushed and fetched one by one")
@@ -46,8 +47,9 @@ type bench struct {
 	pgbin               string
 	as                  *syscall.Credential // the user that runs the server and both tools
 	identity, recipient string
-	names               []string // of segments full of the changes of real statements
-	archived            string   // the last segment that both of our repositories need not be given
+	names               []string                     // of segments full of the changes of real statements
+	archived            string                       // the last segment that both of our repositories need not be given
+	maps                map[string][sha256.Size]byte // checksums of free space maps, by path
 }
 
 // part is one comparison, or a few of a kind.

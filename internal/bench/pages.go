@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"errors"
 	"io"
 	"io/fs"
@@ -24,6 +25,7 @@ const (
 )
 
 // pagesSince finds the pages of all relations that were changed since a position, by the LSN in each, and compresses them.
+// Those of a free space map have none: of one that has changed since the last call, all pages count.
 func (b *bench) pagesSince(since uint64) (found changedPages, err error) {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
 	if err != nil {
@@ -45,8 +47,19 @@ func (b *bench) pagesSince(since uint64) (found changedPages, err error) {
 		if err != nil {
 			return err
 		}
-		if _, ok := pgfile.ParseRelation(filepath.ToSlash(name)); !ok || e.IsDir() {
+		rel, ok := pgfile.ParseRelation(filepath.ToSlash(name))
+		if !ok || e.IsDir() {
 			return nil
+		}
+		all := false
+		if rel.Fork == "fsm" {
+			content, err := os.ReadFile(p)
+			if err != nil {
+				return err
+			}
+			sum := sha256.Sum256(content)
+			all = b.maps[name] != sum
+			b.maps[name] = sum
 		}
 		f, err := os.Open(p)
 		if err != nil {
@@ -61,7 +74,7 @@ func (b *bench) pagesSince(since uint64) (found changedPages, err error) {
 			if err != nil {
 				return err
 			}
-			if pgfile.PageLSN(page) < since {
+			if !all && pgfile.PageLSN(page) < since {
 				continue
 			}
 			if run = append(run, page...); len(run) == runSize {

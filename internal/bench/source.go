@@ -6,7 +6,7 @@ import "context"
 func (b *bench) sql(ctx context.Context) error {
 	var cs []*contender
 	for _, source := range []string{"sql", "dir"} {
-		args := []string{"backup", "--type", "full", "--jobs", "2", "--source", source}
+		args := []string{"backup", "--type", "full", "--source", source}
 		if source == "dir" {
 			args = append(args, "--pgdata", b.path("data"))
 		}
