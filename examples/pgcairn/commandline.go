@@ -9,6 +9,7 @@ type commandLine struct {
 	Backup  backupCommand  `cmd:"" help:"Take a backup."`
 	List    listCommand    `cmd:"" help:"List backups, oldest first."`
 	Show    showCommand    `cmd:"" help:"Show a backup."`
+	Windows windowsCommand `cmd:"" help:"Say what can be recovered, with holes named."`
 	WAL     walCommand     `cmd:"" name:"wal" help:"Archive WAL and bring it back."`
 	Plan    planCommand    `cmd:"" help:"Say how a target would be recovered, and touch nothing."`
 	Restore restoreCommand `cmd:"" help:"Restore a backup, ready to be recovered to a target."`

@@ -37,7 +37,7 @@ func (c *walListCommand) Run(ctx context.Context, a *app) error {
 	held := make([]wal.Coverage, max(1, len(systems))) // the latest first
 	for i, s := range systems {
 		at := len(systems) - 1 - i
-		if held[at], err = c.coverage(ctx, a, s.ID); err != nil {
+		if held[at], err = coverage(ctx, a, s.ID); err != nil {
 			if held[at].System.ID == 0 {
 				return err
 			}
@@ -59,7 +59,7 @@ func (c *walListCommand) Run(ctx context.Context, a *app) error {
 }
 
 // coverage is what is held of a cluster, also when the error is that not everything could be told of it.
-func (c *walListCommand) coverage(ctx context.Context, a *app, systemID uint64) (wal.Coverage, error) {
+func coverage(ctx context.Context, a *app, systemID uint64) (wal.Coverage, error) {
 	archive, err := a.archiveOf(ctx, systemID)
 	if err != nil {
 		return wal.Coverage{}, err
