@@ -34,20 +34,23 @@ const relationQuery = `select case when c.relisshared then 0::oid else d.oid end
 
 // catalog asks the server for names. connect opens a connection to a database; nil is that there is only this one.
 func (s *server) catalog(ctx context.Context, connect func(ctx context.Context, database string) (*pgx.Conn, error)) (*Catalog, error) {
+	fail := func(err error) (*Catalog, error) {
+		return nil, fmt.Errorf("backup: ask the server for names: %w", s.judge(ctx, err))
+	}
 	c := &Catalog{Settings: map[string]string{}}
 	if err := s.conn.QueryRow(ctx, `select version()`).Scan(&c.Version); err != nil {
-		return nil, fmt.Errorf("backup: ask the server for names: %w", err)
+		return fail(err)
 	}
 	rows, err := s.conn.Query(ctx, `select name, setting from pg_settings where name = any($1)`, recoverySettings())
 	if err != nil {
-		return nil, fmt.Errorf("backup: ask the server for names: %w", err)
+		return fail(err)
 	}
 	var name, value string
 	if _, err := pgx.ForEachRow(rows, []any{&name, &value}, func() error { c.Settings[name] = value; return nil }); err != nil {
-		return nil, fmt.Errorf("backup: ask the server for names: %w", err)
+		return fail(err)
 	}
 	if rows, err = s.conn.Query(ctx, databaseQuery); err != nil {
-		return nil, fmt.Errorf("backup: ask the server for names: %w", err)
+		return fail(err)
 	}
 	var open []string
 	var d Database
@@ -59,7 +62,7 @@ func (s *server) catalog(ctx context.Context, connect func(ctx context.Context, 
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("backup: ask the server for names: %w", err)
+		return fail(err)
 	}
 	lists := make([][]Relation, len(open))
 	g, gctx := errgroup.WithContext(ctx)
@@ -74,7 +77,7 @@ func (s *server) catalog(ctx context.Context, connect func(ctx context.Context, 
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return nil, err
+		return fail(err)
 	}
 	c.Relations = slices.Concat(lists...)
 	slices.SortFunc(c.Relations, compareRelations)

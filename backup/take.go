@@ -16,6 +16,7 @@ import (
 	"github.com/pgcairn/pgcairn/internal/pgfile"
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/wal"
+	"golang.org/x/sync/errgroup"
 )
 
 // Options are the options of [Take]. A nil *Options, and the zero value of each field, is its default.
@@ -158,8 +159,9 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 	if err := t.claim(ctx, start); err != nil {
 		return err
 	}
-	if s, ok := session.(Cataloger); ok {
-		if t.manifest.Catalog, err = s.Catalog(ctx); err != nil {
+	_, listed := session.(Lister)
+	if !listed { // once it sends files it cannot be asked for anything else
+		if err := t.name(ctx, session); err != nil {
 			return err
 		}
 	}
@@ -181,7 +183,14 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 			t.discard(context.WithoutCancel(ctx), l, c)
 		}
 	}()
-	if err := t.read(ctx, session, w.produce); err != nil {
+	g, gctx := errgroup.WithContext(ctx)
+	if listed {
+		g.Go(func() error { return t.name(gctx, session) })
+	}
+	if err := t.read(gctx, session, w.produce); err != nil { // here, where progress is told
+		g.Go(func() error { return err }) // unless the names have failed before
+	}
+	if err := g.Wait(); err != nil {
 		return err
 	}
 	if err := c.sort(); err != nil {
@@ -224,6 +233,14 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 	t.keepCopy(ctx, there)
 	t.forgetNotes(ctx, id)
 	return nil
+}
+
+// name asks for the names of what there is.
+func (t *taker) name(ctx context.Context, s Session) (err error) {
+	if s, ok := s.(Cataloger); ok {
+		t.manifest.Catalog, err = s.Catalog(ctx)
+	}
+	return err
 }
 
 // discardTime bounds how long discarding may hold up a caller who has cancelled.
