@@ -76,8 +76,9 @@ func (b *bench) incremental(ctx context.Context, times int) error {
 		}
 		row("pgbackrest, "+repo, read, stored)
 	}
-	row("the pages that have changed", middle(floors, func(p changedPages) int64 { return p.raw }),
-		middle(floors, func(p changedPages) int64 { return p.compressed }))
+	raw := middle(floors, func(p changedPages) int64 { return p.raw })
+	row("the pages that have changed", raw, middle(floors, func(p changedPages) int64 { return p.runs }))
+	row("the same, by the MiB", raw, middle(floors, func(p changedPages) int64 { return p.together }))
 	return printMethods(cs[:2])
 }
 

@@ -15,8 +15,9 @@ import (
 
 // changedPages are those that an incremental backup cannot do without.
 type changedPages struct {
-	raw        int64 // in bytes
-	compressed int64 // in runs of up to 1 MiB
+	raw      int64 // in bytes
+	together int64 // compressed by the MiB, wherever they lie
+	runs     int64 // compressed in runs of pages that follow each other, of up to 1 MiB
 }
 
 const (
@@ -31,11 +32,12 @@ func (b *bench) pagesSince(since uint64) (found changedPages, err error) {
 	if err != nil {
 		return found, err
 	}
-	run := make([]byte, 0, runSize)
-	compress := func() {
-		found.raw += int64(len(run))
-		found.compressed += int64(len(enc.EncodeAll(run, nil)))
-		run = run[:0]
+	together, run := make([]byte, 0, runSize), make([]byte, 0, runSize)
+	compress := func(pages []byte, size *int64) []byte {
+		if len(pages) > 0 {
+			*size += int64(len(enc.EncodeAll(pages, nil)))
+		}
+		return pages[:0]
 	}
 	page := make([]byte, pageSize)
 	data := b.path("data")
@@ -69,21 +71,25 @@ func (b *bench) pagesSince(since uint64) (found changedPages, err error) {
 		for {
 			_, err := io.ReadFull(f, page)
 			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				run = compress(run, &found.runs)
 				return nil
 			}
 			if err != nil {
 				return err
 			}
 			if !all && pgfile.PageLSN(page) < since {
+				run = compress(run, &found.runs)
 				continue
 			}
+			found.raw += pageSize
 			if run = append(run, page...); len(run) == runSize {
-				compress()
+				run = compress(run, &found.runs)
+			}
+			if together = append(together, page...); len(together) == runSize {
+				together = compress(together, &found.together)
 			}
 		}
 	})
-	if len(run) > 0 {
-		compress()
-	}
+	compress(together, &found.together)
 	return found, err
 }
