@@ -111,6 +111,29 @@ func ExampleNewPlan() {
 	//   WAL      000000010000000000000002 to 000000010000000000000005
 }
 
+// ExampleWindows tells what could be recovered, and where WAL is missing.
+func ExampleWindows() {
+	ctx := context.Background()
+	r, _ := exampleRepo()
+	backups, err := backup.List(ctx, r)
+	check(err)
+	archive, err := wal.NewArchive(r, nil)
+	check(err)
+	held, err := archive.Coverage(ctx)
+	check(err)
+	check(archive.Times(ctx, &held)) // for the times of commits
+
+	for _, w := range restore.Windows(backups, held) {
+		fmt.Println("timeline", w.Timeline, "from", w.FromLSN, "to", w.ToLSN)
+	}
+	for _, t := range held.Timelines {
+		fmt.Println("gaps:", t.Gaps())
+	}
+	// Output:
+	// timeline 1 from 0/100228 to 0/400000
+	// gaps: []
+}
+
 func ExampleTarget() {
 	at := time.Date(2026, 11, 21, 10, 15, 30, 0, time.UTC)
 	for _, t := range []restore.Target{
