@@ -157,3 +157,10 @@ func ExampleCommand() {
 	fmt.Println(strings.TrimSpace(command))
 	// Output: '/usr/bin/tool' '--repo' '/backups/100%% mine' 'fetch' %f %p
 }
+
+// What an accident has undone is still there just before it. The event is one that Archive.Search has found.
+func ExampleBefore() {
+	dropped := wal.Event{Kind: wal.EventDrop, Timeline: 1, LSN: 0x5000060}
+	fmt.Println(restore.Before(dropped))
+	// Output: to just before 0/5000060
+}

@@ -48,6 +48,11 @@ func AtXID(x uint64) Target { return Target{Kind: KindXID, XID: x} }
 // AtName is the restore point that pg_create_restore_point made under that name.
 func AtName(name string) Target { return Target{Kind: KindName, Name: name} }
 
+// Before is just before something that a cluster did, as [wal.Archive.Search] finds it: of a transaction that dropped a
+// table, the last moment at which the table is there. To end on the timeline that it was done on, give that in
+// [PlanOptions] as well.
+func Before(e wal.Event) Target { return AtLSN(e.LSN).Before() }
+
 // Immediate is the moment at which the backup becomes consistent.
 func Immediate() Target { return Target{Kind: KindImmediate} }
 

@@ -45,7 +45,7 @@ func TestTargets(t *testing.T) {
 		"archive_mode": "on", "archive_command": "false", "track_commit_timestamp": "on", "autovacuum": "off",
 	}})
 	r := newRepo(t, false)
-	c.Exec(t, `create table marks (n int)`)
+	c.Exec(t, `create table marks (n int)`, `create table precious (n int)`)
 	mark(t, c, 1)
 	_, err := backup.Take(t.Context(), r, source(t, c), nil)
 	require.NoError(t, err)
@@ -67,8 +67,11 @@ func TestTargets(t *testing.T) {
 	require.NoError(t, conn.QueryRow(t.Context(), `insert into marks values (4) returning txid_current()`).Scan(&xid))
 	require.NoError(t, conn.QueryRow(t.Context(), `select pg_xact_commit_timestamp($1::text::xid)`, strconv.FormatInt(xid, 10)).Scan(&at))
 	const point = `the "point" isn't \ here`
-	c.Exec(t, `insert into marks values (5)`, `select pg_create_restore_point('the "point" isn''t \ here')`, `insert into marks values (6)`)
+	c.Exec(t, `insert into marks values (5)`, `select pg_create_restore_point('the "point" isn''t \ here')`, `insert into marks values (6)`, `drop table precious`,
+		`insert into marks values (7)`)
 	pushAll(t, c, r)
+	commit := found(t, r, wal.EventCommit, func(e wal.Event) bool { return e.XID == uint32(xid) })
+	drop := found(t, r, wal.EventDrop, func(wal.Event) bool { return true })
 
 	for _, tt := range []struct {
 		name   string
@@ -83,12 +86,15 @@ func TestTargets(t *testing.T) {
 		{"time", restore.AtTime(at), []int32{1, 2, 3, 4}},
 		{"before a time", restore.AtTime(at).Before(), []int32{1, 2, 3}},
 		{"restore point", restore.AtName(point), []int32{1, 2, 3, 4, 5}},
-		{"latest", restore.Latest(), []int32{1, 2, 3, 4, 5, 6}},
+		{"before a commit", restore.Before(commit), []int32{1, 2, 3}},
+		{"before an accident", restore.Before(drop), []int32{1, 2, 3, 4, 5, 6}},
+		{"latest", restore.Latest(), []int32{1, 2, 3, 4, 5, 6, 7}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			b := recovered(t, r, tt.target, nil, nil, nil)
 			require.Equal(t, tt.want, marks(t, b))
+			require.Equal(t, tt.target != restore.Latest(), pgtest.Value[bool](t, b, `select to_regclass('precious') is not null`))
 			mark(t, b, 100) // it is promoted
 		})
 	}
@@ -112,6 +118,22 @@ func TestTargets(t *testing.T) {
 		_, err = pgtest.TryBoot(t, dir, 0, nil)
 		require.ErrorContains(t, err, "recovery ended before configured recovery target was reached")
 	})
+}
+
+// found searches the archive for the one thing of a kind that is wanted.
+func found(t *testing.T, r *repo.Repo, kind wal.EventKind, want func(wal.Event) bool) wal.Event {
+	t.Helper()
+	a, err := wal.NewArchive(r, nil)
+	require.NoError(t, err)
+	var all []wal.Event
+	for e, err := range a.Search(t.Context(), wal.Query{Kinds: []wal.EventKind{kind}}) {
+		require.NoError(t, err)
+		if want(e) {
+			all = append(all, e)
+		}
+	}
+	require.Len(t, all, 1)
+	return all[0]
 }
 
 // What was promoted after a recovery, and what it came from, archive side by side, and each can be recovered.
