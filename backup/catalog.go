@@ -9,7 +9,7 @@ import (
 	"github.com/pgcairn/pgcairn/wal"
 )
 
-// Catalog is what a server knows of its cluster by name. It is asked for when a backup begins; what is created during it
+// Catalog is what a server knows of its cluster by name. It is asked for once a backup has begun; what is created later
 // is missing.
 type Catalog struct {
 	Version   string            `json:"version"`  // as version() tells it: which build has written the cluster

@@ -64,20 +64,26 @@ func (s *server) catalog(ctx context.Context, connect func(ctx context.Context, 
 	if err != nil {
 		return fail(err)
 	}
-	lists := make([][]Relation, len(open))
-	g, gctx := errgroup.WithContext(ctx)
+	lists, failed := make([][]Relation, len(open)), make([]error, len(open))
+	var g errgroup.Group
 	g.SetLimit(catalogConnections)
 	for i, name := range open {
-		g.Go(func() (err error) {
-			if lists[i], err = s.relations(gctx, name, connect); err != nil && gctx.Err() == nil {
-				s.log.WarnContext(ctx, "the relations of a database are left without names", "database", name, "error", err)
-				return nil
-			}
-			return err
+		g.Go(func() error {
+			lists[i], failed[i] = s.relations(ctx, name, connect)
+			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return fail(err)
+	_ = g.Wait()
+	for i, name := range open {
+		if codeOf(failed[i]) == tooManyConnections {
+			lists[i], failed[i] = s.relations(ctx, name, connect) // alone
+		}
+		if ctx.Err() != nil {
+			return fail(ctx.Err())
+		}
+		if failed[i] != nil {
+			s.log.WarnContext(ctx, "the relations of a database are left without names", "database", name, "error", failed[i])
+		}
 	}
 	c.Relations = slices.Concat(lists...)
 	slices.SortFunc(c.Relations, compareRelations)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/pgcairn/pgcairn/repo"
@@ -23,14 +24,34 @@ func (l pieceList) MarshalJSON() ([]byte, error) {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(b, '[')
-		if p.File != NoFile {
-			b = append(strconv.AppendInt(b, int64(p.File), 10), ',')
-			b = append(strconv.AppendInt(b, p.Offset, 10), ',')
-		}
-		b = append(strconv.AppendInt(b, int64(p.Length), 10), ']')
+		b = p.appendJSON(b)
 	}
 	return append(b, ']'), nil
+}
+
+func (p Piece) appendJSON(b []byte) []byte {
+	b = append(b, '[')
+	if p.File != NoFile {
+		b = append(strconv.AppendInt(b, int64(p.File), 10), ',')
+		b = append(strconv.AppendInt(b, p.Offset, 10), ',')
+	}
+	return append(strconv.AppendInt(b, int64(p.Length), 10), ']')
+}
+
+// MarshalJSON writes [file, offset, length], or [length] for those of no file.
+func (p Piece) MarshalJSON() ([]byte, error) { return p.appendJSON(nil), nil }
+
+// UnmarshalJSON is the reverse of MarshalJSON.
+func (p *Piece) UnmarshalJSON(b []byte) error {
+	var l pieceList
+	if err := l.UnmarshalJSON(slices.Concat([]byte{'['}, b, []byte{']'})); err != nil {
+		return err
+	}
+	if len(l) != 1 {
+		return errPieces
+	}
+	*p = l[0]
+	return nil
 }
 
 // UnmarshalJSON is the reverse of MarshalJSON.

@@ -31,4 +31,12 @@ func TestPieceList(t *testing.T) {
 	for _, wrong := range []string{``, ` `, `[`, `[[`, `[[1`, `[[1,`, `[[1]`, `[[1],`, `[[1]]]`, `[[1]]x`, `[[-`, `[[1 2]]`, `[,]`, `]`} {
 		require.Error(t, l.UnmarshalJSON([]byte(wrong)), wrong)
 	}
+	for _, p := range []Piece{{1, 2, 3}, {NoFile, 0, 4}} {
+		b, err := json.Marshal(p)
+		require.NoError(t, err)
+		var back Piece
+		require.NoError(t, json.Unmarshal(b, &back), "%s", b)
+		require.Equal(t, p, back)
+		require.Error(t, back.UnmarshalJSON([]byte(string(b)+","+string(b))))
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -261,9 +262,12 @@ func TestSQL(t *testing.T) {
 	t.Run("gets fewer connections than permitted", func(t *testing.T) {
 		s := sqlSource(t, newRole(t, c, `create role limited login connection limit 3`), &backup.SQLOptions{Connections: 8})
 		r := newRepo(t, nil, nil)
-		_, err := backup.Take(t.Context(), r, s, &backup.Options{Jobs: 8})
+		m, err := backup.Take(t.Context(), r, s, &backup.Options{Jobs: 8})
 		require.NoError(t, err)
 		requireSound(t, r)
+		for _, d := range m.Catalog.Databases { // of which template0 permits no connections
+			require.Equal(t, d.Name != "template0", slices.ContainsFunc(m.Catalog.Relations, func(r backup.Relation) bool { return r.Database == d.OID }), d.Name)
+		}
 		c.Exec(t, `alter role limited connection limit 1`)
 		err = requireFails(t, c, backup.Impatient(s), nil)
 		require.ErrorContains(t, err, "too many connections")

@@ -25,8 +25,6 @@ type sqlSession struct {
 
 // Catalog implements [Cataloger].
 func (s *sqlSession) Catalog(ctx context.Context) (*Catalog, error) {
-	s.holder.mu.Lock() // while files are read, it is asked whether the backup is still held
-	defer s.holder.mu.Unlock()
 	return s.holder.catalog(ctx, s.connectTo)
 }
 

@@ -159,8 +159,12 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 	if err := t.claim(ctx, start); err != nil {
 		return err
 	}
+	// Once a server sends files it cannot be asked for anything else, and where they are read by connections, all that it
+	// permits may be in use.
 	_, listed := session.(Lister)
-	if !listed { // once it sends files it cannot be asked for anything else
+	_, connections := session.(interface{ Connections() int })
+	beside := listed && !connections
+	if !beside {
 		if err := t.name(ctx, session); err != nil {
 			return err
 		}
@@ -184,7 +188,7 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 		}
 	}()
 	g, gctx := errgroup.WithContext(ctx)
-	if listed {
+	if beside {
 		g.Go(func() error { return t.name(gctx, session) })
 	}
 	if err := t.read(gctx, session, w.produce); err != nil { // here, where progress is told

@@ -9,13 +9,14 @@ import (
 	"github.com/pgcairn/pgcairn/wal"
 )
 
-// Window is a stretch of a cluster's life all of which can be recovered: by a target in it, with its timeline in
-// [PlanOptions].
+// Window is a stretch of a cluster's life all of which can be recovered: by a position in it, or a time in it, with its
+// timeline in [PlanOptions].
 type Window struct {
-	Timeline wal.Timeline `json:"timeline"` // that it ends on; it may begin on one before
+	Timeline wal.Timeline `json:"timeline"` // that it leads to; it may begin on one before
 	FromTime time.Time    `json:"from_time,omitzero"`
-	// ToTime is the last moment that is known to be in it: a time before it can be recovered. It is that of the last
-	// commit where the coverage has times (see [wal.Archive.Times]), else that of the end of a backup.
+	// ToTime is the last moment that is known to be in it, to which a recovery by time has to stay before: that of its last
+	// commit, since later there is none for PostgreSQL to stop at. Where the coverage has no times (see
+	// [wal.Archive.Times]) it is the end of a backup.
 	ToTime  time.Time `json:"to_time,omitzero"`
 	FromLSN wal.LSN   `json:"from_lsn"`
 	ToLSN   wal.LSN   `json:"to_lsn"` // behind the window
@@ -54,11 +55,14 @@ func (p *planner) window(b *backup.Summary, h wal.History) (w Window, ok bool) {
 	if !plan.consistent() {
 		return w, false
 	}
-	last := plan.WAL[len(plan.WAL)-1].Last
 	w = Window{
-		Timeline: last.Timeline, Backup: b.ID, FromLSN: b.StopLSN, FromTime: b.StoppedAt, ToLSN: plan.End(), ToTime: p.lastCommit(last),
+		Timeline: plan.WAL[len(plan.WAL)-1].Last.Timeline, Backup: b.ID, FromLSN: b.StopLSN, FromTime: b.StoppedAt, ToLSN: plan.End(),
+		ToTime: p.lastCommit(plan),
 	}
-	if b.StoppedAt.After(w.ToTime) {
+	if _, ok := p.coverage.History(w.Timeline); !ok && w.Timeline != b.Timeline {
+		w.Timeline = h.Timeline // by whose history the way is known
+	}
+	if w.ToTime.Before(b.StoppedAt) {
 		w.ToTime = b.StoppedAt
 	}
 	return w, true
@@ -79,22 +83,28 @@ func addWindow(all []Window, w Window) []Window {
 			kept = append(kept, other)
 			continue
 		}
-		if inner.ToLSN == outer.ToLSN && inner.ToTime.After(outer.ToTime) {
-			outer.ToTime = inner.ToTime
+		if inner.ToLSN == outer.ToLSN && inner.ToTime.After(outer.ToTime) && outer.ToTime.Equal(outer.FromTime) {
+			outer.ToTime = inner.ToTime // no commit is known of
 		}
 		w = outer
 	}
 	return append(kept, w)
 }
 
-// lastCommit is the time of the last commit that is known of the range which a segment is in, or follows.
-func (p *planner) lastCommit(s wal.Segment) (last time.Time) {
-	if t := p.coverage.Timeline(s.Timeline); t != nil {
+// lastCommit is the time of the last commit that is known to be on a plan's way.
+func (p *planner) lastCommit(plan *Plan) time.Time {
+	for _, way := range slices.Backward(plan.WAL) {
+		t := p.coverage.Timeline(way.Last.Timeline)
+		if t == nil {
+			continue
+		}
 		for _, r := range t.Ranges {
-			if r.First.Number <= s.Number && s.Number <= r.Last.Number+1 {
-				last = r.LastCommit
+			// Of a range that goes on elsewhere, nobody knows when it was left.
+			whole := r.Last.Number == way.Last.Number || plan.partial != nil && r.Last.Next() == plan.partial.Segment
+			if whole && way.First.Number <= r.Last.Number && !r.LastCommit.IsZero() {
+				return r.LastCommit
 			}
 		}
 	}
-	return last
+	return time.Time{}
 }

@@ -65,8 +65,15 @@ func TestWindowsEnd(t *testing.T) {
 	cover := held(t, "1:1-9")
 	cover.Timelines[0].Ranges[0].LastCommit = minute(11)
 	require.Equal(t, minute(11), restore.Windows([]*backup.Summary{a}, cover)[0].ToTime)
+	later := taken(20, 1, 5, 5) // when nothing had been committed since: no time after that can be recovered
+	require.Equal(t, minute(11), restore.Windows([]*backup.Summary{a, later}, cover)[0].ToTime)
+	promoted := held(t, "1:1-7", "2:8-9", "2<1@8+500")
+	promoted.Timelines[0].Ranges[0].LastCommit = minute(11)
+	w := restore.Windows([]*backup.Summary{a}, promoted)
+	require.Equal(t, wal.Timeline(2), w[len(w)-1].Timeline)
+	require.Equal(t, minute(11), w[len(w)-1].ToTime)
 	cover.Timelines[0].Partial = &wal.Partial{Segment: segment(1, 10), End: at(10, 500)}
-	w := restore.Windows([]*backup.Summary{a}, cover)
+	w = restore.Windows([]*backup.Summary{a}, cover)
 	require.Equal(t, at(10, 500), w[0].ToLSN)
 	require.Equal(t, minute(11), w[0].ToTime)
 }
@@ -78,6 +85,12 @@ func TestWindowsAndPlans(t *testing.T) {
 		random := rand.New(rand.NewPCG(seed, 5))
 		all, cover := randomArchive(t, random)
 		windows := restore.Windows(all, cover)
+		for _, w := range windows {
+			for _, lsn := range []wal.LSN{w.FromLSN, w.ToLSN - 1} {
+				_, err := restore.NewPlan(all, cover, restore.AtLSN(lsn), &restore.PlanOptions{Timeline: w.Timeline})
+				require.NoError(t, err, "seed %d, timeline %d, %s", seed, w.Timeline, lsn)
+			}
+		}
 		for _, tc := range cover.Timelines {
 			h, ok := cover.History(tc.Timeline)
 			if !ok {

@@ -10,6 +10,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/pgcairn/pgcairn/internal/durable"
 	"github.com/pgcairn/pgcairn/internal/objerr"
@@ -56,12 +58,15 @@ func (c Client) Fetch(ctx context.Context, name, dst string) error {
 		r := request{Do: "fetch", Name: name, System: cmp.Or(c.SystemID, there), Take: true}
 		done, err := c.ask(ctx, r, f)
 		if err == nil && done.Path != "" {
-			if os.Rename(done.Path, dst) == nil {
+			if takeAhead(n, done, dst) {
 				return errPlaced
 			}
 			// Another file system, another user's directory, or somebody was faster.
 			r.Take = false
 			done, err = c.ask(ctx, r, f)
+		}
+		if err == nil && done.Path != "" {
+			err = errors.New("wal: the server offers a file that was not asked for")
 		}
 		if refused = err; err != nil {
 			return err
@@ -84,6 +89,20 @@ func (c Client) Fetch(ctx context.Context, name, dst string) error {
 
 // errPlaced means that a file is in place already.
 var errPlaced = errors.New("in place")
+
+// takeAhead renames what a server has fetched ahead, if it is what it should be: whatever the server says, nothing else is
+// moved.
+func takeAhead(n Name, offered answer, dst string) bool {
+	base := filepath.Base(offered.Path)
+	if !filepath.IsAbs(offered.Path) || !strings.HasPrefix(base, n.String()+"-") || !aheadName(base) {
+		return false
+	}
+	info, err := os.Lstat(offered.Path)
+	if err != nil || !info.Mode().IsRegular() || info.Size() != offered.Size {
+		return false
+	}
+	return os.Rename(offered.Path, dst) == nil
+}
 
 // ask makes a request, with an open file, and returns what was answered.
 func (c Client) ask(ctx context.Context, r request, f *os.File) (done answer, err error) {

@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"github.com/pgcairn/pgcairn/internal/durable"
 )
 
 var errStopping = errors.New("wal: the server is stopping")
@@ -82,7 +84,11 @@ func (s *server) do(ctx context.Context, r request, n Name, f *os.File) (done an
 	if s.o.Prefetch != nil {
 		to := intoFile(f)
 		if r.Take {
-			to.take = func(f *aheadFile) error { done.Path = f.path; return nil }
+			to.take = func(f *aheadFile) error {
+				done.Path, done.Size = f.path, int64(f.segment.Size)
+				durable.StartWriteback(f.f, 0, done.Size)
+				return nil
+			}
 		}
 		err = s.o.Prefetch.fetch(ctx, n, to, told)
 	} else {
@@ -91,8 +97,8 @@ func (s *server) do(ctx context.Context, r request, n Name, f *os.File) (done an
 			err = s.archive.read(ctx, sys, n, io.NewOffsetWriter(f, 0))
 		}
 	}
-	if err != nil {
-		return answer{}, err
+	if err != nil || done.Path != "" {
+		return done, err
 	}
 	if info, err = f.Stat(); err != nil {
 		return answer{}, fmt.Errorf("wal: fetch %s: %w", n, notMissing(err))

@@ -17,7 +17,7 @@ type backupCommand struct {
 	Type         string            `enum:"full,diff,incr,auto" default:"full" help:"How much to store: all, what has changed since the last full backup, or since the last of any type; auto is incr where that is possible: ${enum}."`
 	Source       string            `enum:"dir,sql,replication," default:"" help:"How to read: dir, sql, replication. Default: dir with --pgdata, else sql."`
 	PGData       string            `name:"pgdata" placeholder:"DIR" help:"Data directory of the server, on this host."`
-	Jobs         int               `help:"How many files to read beside each other. Default: the number of processors."`
+	Jobs         int               `help:"How many files to read beside each other. Default: the number of processors; with sql, 4 if that is more."`
 	Labels       map[string]string `name:"label" mapsep:"none" placeholder:"K=V" help:"Label to keep with the backup; repeatable."`
 	UpgradedFrom uint64            `placeholder:"SYSTEM_ID" help:"Let the repository go on with this cluster, which was upgraded (pg_upgrade) from the one of this system identifier, to which the repository belongs. It may stay set."`
 	Rate         int64             `placeholder:"BYTES/S" help:"Limit on reading from the server."`

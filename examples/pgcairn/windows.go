@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -33,9 +34,10 @@ func (c *windowsCommand) Run(ctx context.Context, a *app) error {
 		return listed
 	}
 	held, err := coverage(ctx, a, c.SystemID)
-	if err != nil {
+	if err != nil && held.System.ID == 0 {
 		return err
 	}
+	listed = errors.Join(listed, err)
 	doc := windowsDoc{Windows: append([]restore.Window{}, restore.Windows(all, held)...), Gaps: []wal.Range{}}
 	for _, t := range held.Timelines {
 		doc.Gaps = append(doc.Gaps, t.Gaps()...)

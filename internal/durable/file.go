@@ -29,7 +29,8 @@ func WriteUnsynced(path string, perm fs.FileMode, write func(io.Writer) error) e
 	return FillUnsynced(path, perm, func(f *os.File) error { return write(NewWriter(f)) })
 }
 
-// FillUnsynced is [WriteUnsynced] for one who needs the file itself. It is empty at first, and stays open.
+// FillUnsynced is [WriteUnsynced] for one who needs the file itself, and sees to its being brought to disk. It is empty at
+// first, and stays open.
 func FillUnsynced(path string, perm fs.FileMode, fill func(*os.File) error) error {
 	return put(path, perm, fill, func(*os.File) error { return nil })
 }
