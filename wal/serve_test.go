@@ -399,6 +399,16 @@ func TestClientOfAServerThatLies(t *testing.T) {
 	}
 	says.Store(`{"version":1,"ok":true,"size":1048576}` + "\n")
 	requireNoAnswer(t, c.Fetch(t.Context(), segment(1).Name(), filepath.Join(dir, "x")), "nothing has come")
+	// Of the server's files it takes none but the one that it asks for, in whole.
+	right := segment(1).Name() + "-" + strings.Repeat("00", 32)
+	for name, size := range map[string]int{
+		"pg_control": 4, right: 5, segment(2).Name() + "-" + strings.Repeat("00", 32): 4, right + ".pgcairn-tmp": 4, segment(1).Name() + "-x": 4,
+	} {
+		precious := place(t, t.TempDir(), name, []byte("text"))
+		says.Store(fmt.Sprintf(`{"version":1,"ok":true,"size":%d,"path":%q}`+"\n", size, precious))
+		requireNoAnswer(t, c.Fetch(t.Context(), segment(1).Name(), filepath.Join(dir, "x")), name)
+		require.FileExists(t, precious)
+	}
 	says.Store(`{"version":1,"error":{"kind":"missing","text":"gone"}}` + "\n")
 	requireNoAnswer(t, c.Push(t.Context(), path), "no answer to a push")
 	requireOnly(t, dir, "s", segment(1).Name())
