@@ -27,6 +27,9 @@ type Window struct {
 // [NewPlan] does. Where WAL is missing a window ends; the next begins with the end of the next backup.
 func Windows(all []*backup.Summary, c wal.Coverage) []Window {
 	p := &planner{backups: ofCluster(all, c), coverage: c, target: Latest()}
+	timed := slices.ContainsFunc(c.Timelines, func(t wal.TimelineCoverage) bool {
+		return slices.ContainsFunc(t.Ranges, func(r wal.Range) bool { return !r.LastCommit.IsZero() })
+	})
 	var windows []Window
 	for _, t := range c.Timelines {
 		h, ok := c.History(t.Timeline)
@@ -35,7 +38,7 @@ func Windows(all []*backup.Summary, c wal.Coverage) []Window {
 		}
 		for _, b := range p.backups {
 			if w, ok := p.window(b, h); ok {
-				windows = addWindow(windows, w)
+				windows = addWindow(windows, w, timed)
 			}
 		}
 	}
@@ -68,8 +71,9 @@ func (p *planner) window(b *backup.Summary, h wal.History) (w Window, ok bool) {
 	return w, true
 }
 
-// addWindow adds a window, unless there is one that it is a part of; parts of it are dropped.
-func addWindow(all []Window, w Window) []Window {
+// addWindow adds a window, unless there is one that it is a part of; parts of it are dropped. Unless there are times of
+// commits, a later backup tells that the window goes on that long.
+func addWindow(all []Window, w Window, timed bool) []Window {
 	within := func(a, b Window) bool {
 		return a.Timeline == b.Timeline && a.FromLSN >= b.FromLSN && a.ToLSN <= b.ToLSN
 	}
@@ -83,8 +87,8 @@ func addWindow(all []Window, w Window) []Window {
 			kept = append(kept, other)
 			continue
 		}
-		if inner.ToLSN == outer.ToLSN && inner.ToTime.After(outer.ToTime) && outer.ToTime.Equal(outer.FromTime) {
-			outer.ToTime = inner.ToTime // no commit is known of
+		if !timed && inner.ToLSN == outer.ToLSN && inner.ToTime.After(outer.ToTime) {
+			outer.ToTime = inner.ToTime
 		}
 		w = outer
 	}

@@ -67,6 +67,8 @@ func TestWindowsEnd(t *testing.T) {
 	require.Equal(t, minute(11), restore.Windows([]*backup.Summary{a}, cover)[0].ToTime)
 	later := taken(20, 1, 5, 5) // when nothing had been committed since: no time after that can be recovered
 	require.Equal(t, minute(11), restore.Windows([]*backup.Summary{a, later}, cover)[0].ToTime)
+	none := taken(12, 1, 4, 4) // and if there was no commit since the first of two, no time at all
+	require.Equal(t, minute(12), restore.Windows([]*backup.Summary{none, later}, cover)[0].ToTime)
 	promoted := held(t, "1:1-7", "2:8-9", "2<1@8+500")
 	promoted.Timelines[0].Ranges[0].LastCommit = minute(11)
 	w := restore.Windows([]*backup.Summary{a}, promoted)
