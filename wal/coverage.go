@@ -86,6 +86,41 @@ func (c Coverage) History(t Timeline) (History, bool) {
 	return History{}, false
 }
 
+// Way returns the segments that are held on the way to a timeline, ascending, with gaps between the ranges where segments
+// are missing, but without what is held of a segment in part. ok is false where it is not known how the WAL came to the
+// timeline. It is not known of each range when its commits were.
+func (c Coverage) Way(t Timeline) (way []Range, ok bool) {
+	h, ok := c.History(t)
+	if !ok {
+		return nil, false
+	}
+	from := uint64(0)
+	add := func(t Timeline, until uint64) {
+		tc := c.Timeline(t)
+		if tc == nil {
+			return
+		}
+		for _, r := range tc.Ranges {
+			r = Range{First: r.First, Last: r.Last}
+			r.First.Number = max(r.First.Number, from)
+			if until <= r.Last.Number {
+				r.Last.Number = until - 1
+			}
+			if until > 0 && r.First.Number <= r.Last.Number {
+				way = append(way, r)
+			}
+		}
+	}
+	for _, f := range h.Forks {
+		// The segment in which a timeline was left is on the next one as well, with all that was there before.
+		fork := uint64(f.At) / uint64(c.System.SegmentSize)
+		add(f.Timeline, fork)
+		from = fork
+	}
+	add(t, ^uint64(0))
+	return way, true
+}
+
 // Coverage lists the archive. An archive that nothing was pushed to is the zero Coverage.
 func (a *Archive) Coverage(ctx context.Context) (Coverage, error) {
 	sys, err := a.System(ctx)

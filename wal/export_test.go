@@ -127,3 +127,13 @@ func Replay(content []byte, from, to LSN) (*Summary, error) {
 	sum.account(&told)
 	return sum, nil
 }
+
+// MayEnd tells whether a recovery may end in a segment, by its index alone.
+func MayEnd(u Until, ix *Index) bool { return u.mayEnd(ix, &Summary{}) }
+
+// WithoutEnds returns an index as it was before it told which transactions ended.
+func WithoutEnds(ix *Index) *Index {
+	old := *ix
+	old.ends = nil
+	return &old
+}

@@ -22,6 +22,8 @@ type Index struct {
 	Commits Commits
 	Events  []Event // in the order of their LSNs
 
+	ends *ends // nil: the index was made before it was told
+
 	// overwrites: the segment begins where the rest of a record was to be that was never written.
 	overwrites bool
 
@@ -61,12 +63,47 @@ func (c *Commits) merge(o Commits) {
 	c.Count += o.Count
 }
 
+// ends sums up transactions that ended, by commit or abort: what a recovery may stop at.
+type ends struct {
+	Count   int       `json:"count"`
+	First   time.Time `json:"first,omitzero"` // the earliest and the latest, as of commits
+	Last    time.Time `json:"last,omitzero"`
+	LowXID  uint32    `json:"low_xid,omitempty"` // the oldest and the newest, as transaction IDs wrap around
+	HighXID uint32    `json:"high_xid,omitempty"`
+}
+
+func (e *ends) add(xid uint32, at time.Time) {
+	e.Count++
+	if e.Count == 1 {
+		e.First, e.Last, e.LowXID, e.HighXID = at, at, xid, xid
+		return
+	}
+	if at.Before(e.First) {
+		e.First = at
+	}
+	if at.After(e.Last) {
+		e.Last = at
+	}
+	if int32(xid-e.LowXID) < 0 {
+		e.LowXID = xid
+	}
+	if int32(xid-e.HighXID) > 0 {
+		e.HighXID = xid
+	}
+}
+
+// has tells whether a transaction may be among them.
+func (e *ends) has(xid uint32) bool {
+	return e.Count > 0 && int32(xid-e.LowXID) >= 0 && int32(e.HighXID-xid) >= 0
+}
+
 // EventKind is what an [Event] is.
 type EventKind string
 
 // The kinds of events.
 const (
 	EventCommit         EventKind = "commit"        // of any transaction; not in an [Index], which only sums them up
+	EventAbort          EventKind = "abort"         // of any transaction; told by [Archive.Replay] alone
 	EventDrop           EventKind = "drop"          // a commit after which relations are gone: dropped, or rewritten as by TRUNCATE
 	EventTruncate       EventKind = "truncate"      // a relation's file was cut off, by VACUUM or in the transaction that made it
 	EventRestorePoint   EventKind = "restore-point" // pg_create_restore_point
@@ -149,6 +186,7 @@ func (x *indexer) finish() *Index {
 	ix, s := x.ix, x.scan
 	ix.Major, ix.overwrites = s.major, s.overwrites
 	ix.Commits, ix.Events, ix.changes = x.told.commits, x.told.events, x.told.changes()
+	ix.ends = &x.told.ends
 	ix.End = s.lsn
 	if s.missing > 0 {
 		ix.tail.add(s.record)
@@ -172,6 +210,7 @@ func (x *indexer) finish() *Index {
 // account is what records tell, one after the other. The zero value is ready.
 type account struct {
 	commits Commits
+	ends    ends
 	events  []Event
 	gatherer
 }
@@ -183,8 +222,11 @@ func (a *account) record(r *Record) error {
 		return err
 	}
 	a.events = appendEvents(a.events, r, p)
-	if t, ok := p.(*Transaction); ok && t.Outcome == Committed {
-		a.commits.add(t.Time)
+	if t, ok := p.(*Transaction); ok && t.Outcome != Prepared {
+		a.ends.add(t.XID, t.Time)
+		if t.Outcome == Committed {
+			a.commits.add(t.Time)
+		}
 	}
 	a.gatherer.record(r, p)
 	return nil
@@ -232,17 +274,20 @@ func eventOf(r *Record) Event {
 	return Event{Timeline: r.Timeline, LSN: r.LSN, End: r.End, Prev: r.Prev, XID: r.XID}
 }
 
-// commitOf returns the commit that a record is.
-func commitOf(r *Record) (Event, bool) {
+// endOf returns the commit or abort that a record is.
+func endOf(r *Record) (Event, bool) {
 	if r.Resource != ResourceTransaction {
 		return Event{}, false
 	}
 	p, _ := r.Payload()
 	t, ok := p.(*Transaction)
-	if !ok || t.Outcome != Committed {
+	if !ok || t.Outcome == Prepared {
 		return Event{}, false
 	}
 	e := eventOf(r)
-	e.Kind, e.XID, e.Time, e.Relations = EventCommit, t.XID, t.Time, t.Dropped
+	e.Kind, e.XID, e.Time, e.Relations = EventAbort, t.XID, t.Time, t.Dropped
+	if t.Outcome == Committed {
+		e.Kind = EventCommit
+	}
 	return e, true
 }

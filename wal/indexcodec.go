@@ -25,6 +25,7 @@ type indexMeta struct {
 	Commits    int        `json:"commits"`
 	First      *time.Time `json:"first_commit,omitempty"`
 	Last       *time.Time `json:"last_commit,omitempty"`
+	Ends       *ends      `json:"ends,omitempty"`
 	Events     []Event    `json:"events,omitempty"`
 	Overwrites bool       `json:"overwrites,omitempty"`
 	Head       int        `json:"head,omitempty"`     // bytes of the record that ends here, kept or not
@@ -55,8 +56,8 @@ func (ix *Index) MarshalBinary() ([]byte, error) {
 	m := indexMeta{
 		Version: indexVersion, Segment: ix.Segment.Name(), Size: ix.Segment.Size, Major: ix.Major, End: ix.End, Damage: ix.Damage,
 		Commits: ix.Commits.Count, First: optional(ix.Commits.First), Last: optional(ix.Commits.Last), Overwrites: ix.overwrites,
-		Events: ix.Events,
-		Head:   ix.head.length, HeadEnd: ix.head.end, Tail: ix.tail.length, TailAt: ix.tailAt, TailTLI: ix.tailTLI,
+		Ends: ix.ends, Events: ix.Events,
+		Head: ix.head.length, HeadEnd: ix.head.end, Tail: ix.tail.length, TailAt: ix.tailAt, TailTLI: ix.tailTLI,
 	}
 	text, err := json.Marshal(m)
 	if err != nil {
@@ -117,7 +118,7 @@ func (d *decoder) front(ix *Index) {
 		return
 	}
 	*ix = Index{
-		Segment: s, Major: m.Major, End: m.End, Damage: m.Damage, overwrites: m.Overwrites, Events: m.Events,
+		Segment: s, Major: m.Major, End: m.End, Damage: m.Damage, overwrites: m.Overwrites, Events: m.Events, ends: m.Ends,
 		Commits: Commits{Count: m.Commits, First: required(m.First), Last: required(m.Last)},
 		head:    edge{bytes: head, length: max(m.Head, len(head)), end: m.HeadEnd},
 		tail:    edge{bytes: tail, length: max(m.Tail, len(tail))}, tailAt: m.TailAt, tailTLI: m.TailTLI,

@@ -92,3 +92,29 @@ func (a *Archive) indexesOf(ctx context.Context, sys System, segments []Segment,
 	}
 	return all, nil
 }
+
+// indexesBut yields the indexes of segments, without their changes, and makes that of the last where it is held in part.
+func (a *Archive) indexesBut(ctx context.Context, c Coverage, segments []Segment) iter.Seq2[*Index, error] {
+	return func(yield func(*Index, error) bool) {
+		last := len(segments) - 1
+		whole := segments
+		if last >= 0 && !c.Holds(segments[last]) {
+			whole = segments[:last]
+		}
+		for ix, err := range a.indexes(ctx, c.System, whole, false) {
+			if !yield(ix, err) {
+				return
+			}
+		}
+		if len(whole) < len(segments) {
+			s := segments[last]
+			n, err := ParseName(s.Name())
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			ix, err := a.makeIndex(ctx, c.System, n, s)
+			yield(ix, notMissing(err))
+		}
+	}
+}

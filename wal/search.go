@@ -41,13 +41,20 @@ func (a *Archive) Search(ctx context.Context, q Query) iter.Seq2[Event, error] {
 			yield(Event{}, err)
 			return
 		}
-		path, err := cov.path(q.Timeline)
-		if err != nil {
-			yield(Event{}, err)
+		if len(cov.Timelines) == 0 {
 			return
 		}
-		s := &search{archive: a, system: cov.System, query: q, yield: yield}
-		for ix, err := range a.indexes(ctx, cov.System, path, false) {
+		if q.Timeline == 0 {
+			q.Timeline = cov.Timelines[len(cov.Timelines)-1].Timeline
+		}
+		way, ok := cov.Way(q.Timeline)
+		if !ok {
+			yield(Event{}, fmt.Errorf("wal: search: the archive does not hold %s, which tells how the WAL came to timeline %d",
+				q.Timeline.HistoryName(), q.Timeline))
+			return
+		}
+		s := &search{archive: a, system: cov.System, query: q, yield: yield, joints: joints{log: a.log}}
+		for ix, err := range a.indexes(ctx, cov.System, segmentsOf(way), false) {
 			more := false
 			if err == nil {
 				more, err = s.segment(ctx, ix)
@@ -63,43 +70,6 @@ func (a *Archive) Search(ctx context.Context, q Query) iter.Seq2[Event, error] {
 	}
 }
 
-// path returns the segments held on the way to a timeline, the newest when it is 0.
-func (c Coverage) path(t Timeline) ([]Segment, error) {
-	if len(c.Timelines) == 0 {
-		return nil, nil
-	}
-	if t == 0 {
-		t = c.Timelines[len(c.Timelines)-1].Timeline
-	}
-	h, ok := c.History(t)
-	if !ok {
-		return nil, fmt.Errorf("wal: search: the archive does not hold %s, which tells how the WAL came to timeline %d", t.HistoryName(), t)
-	}
-	var all []Segment
-	from := uint64(0)
-	add := func(t Timeline, until uint64) {
-		tc := c.Timeline(t)
-		if tc == nil {
-			return
-		}
-		for _, r := range tc.Ranges {
-			for s := r.First; s.Number <= r.Last.Number; s = s.Next() {
-				if s.Number >= from && s.Number < until {
-					all = append(all, s)
-				}
-			}
-		}
-	}
-	for _, f := range h.Forks {
-		// The segment in which a timeline was left is on the next one as well, with all that was there before.
-		fork := uint64(f.At) / uint64(c.System.SegmentSize)
-		add(f.Timeline, fork)
-		from = fork
-	}
-	add(t, ^uint64(0))
-	return all, nil
-}
-
 // search is one under way.
 type search struct {
 	archive *Archive
@@ -107,25 +77,18 @@ type search struct {
 	query   Query
 	yield   func(Event, error) bool
 
-	prev  *Index
-	open  joint
-	clock time.Time // of the latest commit so far
+	joints joints
+	clock  time.Time // of the latest commit so far
 }
 
 // segment yields what a segment tells. more is false when no more is wanted.
 func (s *search) segment(ctx context.Context, ix *Index) (more bool, err error) {
-	var events []Event
-	if s.prev != nil && s.open.length > 0 && ix.Segment.Number == s.prev.Segment.Number+1 {
-		sum := &Summary{}
-		if _, err := s.open.next(sum, ix); err != nil {
-			// The index of the segment has what follows.
-			s.archive.log.WarnContext(ctx, "cannot search a record that crosses into a segment", "segment", ix.Segment.String(), "error", err)
-			s.open = joint{}
+	sum := s.joints.next(ctx, ix)
+	events := sum.Events
+	for _, e := range sum.crossed {
+		if e.Kind == EventCommit {
+			events = append(events, e)
 		}
-		events = append(events, sum.Events...)
-		events = append(events, sum.crossed...)
-	} else {
-		s.open = joint{}
 	}
 	first := s.clock
 	if first.IsZero() {
@@ -143,17 +106,10 @@ func (s *search) segment(ctx context.Context, ix *Index) (more bool, err error) 
 	if ix.Commits.Last.After(s.clock) {
 		s.clock = ix.Commits.Last
 	}
-	if ix.tailAt != 0 {
-		if s.open, err = ix.unfinished(); err != nil {
-			s.archive.log.WarnContext(ctx, "cannot search a record", "segment", ix.Segment.String(), "error", err)
-			s.open = joint{}
-		}
-	}
 	if ix.Damage != "" {
 		s.archive.log.WarnContext(ctx, "the records of a segment are searched up to where it is damaged",
 			"segment", ix.Segment.String(), "at", ix.End.String(), "damage", ix.Damage)
 	}
-	s.prev = ix
 	for _, e := range events {
 		in := s.query.overlaps(e.Time, e.Time)
 		if e.Time.IsZero() {
@@ -174,7 +130,7 @@ func (a *Archive) commits(ctx context.Context, sys System, s Segment) ([]Event, 
 	}
 	var all []Event
 	scan := newScanner(nil, func(r *Record) bool {
-		if e, ok := commitOf(r); ok {
+		if e, ok := endOf(r); ok && e.Kind == EventCommit {
 			all = append(all, e)
 		}
 		return true

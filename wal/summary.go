@@ -13,7 +13,7 @@ type Summary struct {
 	Events   []Event // in the order of their LSNs
 	Blocks   Blocks
 
-	crossed []Event // commits whose records cross from one segment into another
+	crossed []Event // commits and aborts whose records cross from one segment into another
 }
 
 // IndexError means that the records of a segment could not be read to its end, so that a summary with it would lack
@@ -154,7 +154,7 @@ func (j *joint) next(s *Summary, ix *Index) (switched bool, err error) {
 	}
 	*j = joint{}
 	s.account(&told)
-	if e, ok := commitOf(&r); ok {
+	if e, ok := endOf(&r); ok {
 		s.crossed = append(s.crossed, e)
 	}
 	return r.isSwitch(), nil

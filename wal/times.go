@@ -49,3 +49,11 @@ func (r Range) segments() []Segment {
 	}
 	return all
 }
+
+func segmentsOf(way []Range) []Segment {
+	var all []Segment
+	for _, r := range way {
+		all = append(all, r.segments()...)
+	}
+	return all
+}
