@@ -2,6 +2,7 @@ package restore
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,6 +25,10 @@ type PlanOptions struct {
 	// Timeline is where to end: a number, or Current for the timeline of the backup. The default, 0, is the newest that
 	// a backup or archived WAL is of; for Immediate, that of the backup.
 	Timeline wal.Timeline
+
+	// Log tells what the archived WAL does. The default is, for Prepare, the archive itself; for NewPlan, that nothing is
+	// known but the names of segments.
+	Log Log
 }
 
 // Current stands for the timeline of the backup that is restored.
@@ -37,10 +42,17 @@ type Plan struct {
 	WAL          []wal.Range  // that recovery reads, in order
 	WALBytes     int64        // of these segments
 	RestoreBytes int64        // of the backup's files
+	SpaceBytes   int64        // that it takes where it is restored to, with the WAL; less where pages are empty
 	Requests     int          // to the store, about
 	Warnings     []string
-	histories    []wal.Timeline // with an archived history
-	partial      *wal.Partial   // the last segment of WAL, where only a part of it is held
+
+	// LastCommit is the last commit that will be in, and NextCommit the first that will not, in the order of the WAL, which
+	// is not quite that of their times. They are nil where there is none from the begin of the backup on, and where the
+	// plan was made without a [Log].
+	LastCommit, NextCommit *wal.Event
+
+	histories []wal.Timeline // with an archived history
+	partial   *wal.Partial   // the last segment of WAL, where only a part of it is held
 }
 
 // End is the position at which the WAL of the plan ends.
@@ -82,6 +94,8 @@ type UnreachableError struct {
 	Missing []wal.Range // segments whose absence is the reason, if it is
 	Before  *Point      // the nearest reachable point before the target, if one is known
 	After   *Point      // and after it
+	Instead *Target     // what to recover to instead, to lose nothing more, if that is known
+	Means   []wal.Event // what the target may mean, where that is several things
 }
 
 func (e *UnreachableError) Error() string {
@@ -92,6 +106,9 @@ func (e *UnreachableError) Error() string {
 	}
 	if e.After != nil {
 		fmt.Fprintf(&b, "; the nearest after is %s", e.After)
+	}
+	if e.Instead != nil {
+		fmt.Fprintf(&b, "; recover %s instead", e.Instead)
 	}
 	return b.String()
 }
@@ -110,8 +127,8 @@ func (p *Point) String() string {
 // The coverage is of one cluster, and the backups of others are left out of account: where the repository has belonged to
 // several, a timeline of one is not that of the same number of another.
 //
-// Whether the WAL holds a commit after a time, or a transaction or restore point at all, cannot be told from the names
-// of segments. Where that matters the plan warns; PostgreSQL then refuses to end recovery early.
+// Without a [Log], whether the WAL holds a commit after a time, or a transaction or restore point at all, cannot be told:
+// the names of segments do not say. Where that matters the plan warns; PostgreSQL then refuses to end recovery early.
 func NewPlan(all []*backup.Summary, c wal.Coverage, t Target, o *PlanOptions) (*Plan, error) {
 	if o == nil {
 		o = &PlanOptions{}
@@ -129,13 +146,17 @@ func NewPlan(all []*backup.Summary, c wal.Coverage, t Target, o *PlanOptions) (*
 	var first *UnreachableError
 	for _, b := range candidates {
 		plan, err := p.from(b)
-		if err == nil {
-			return plan, nil
+		var unreachable *UnreachableError
+		if err == nil || !errors.As(err, &unreachable) {
+			return plan, err
 		}
 		if first == nil {
-			first = err // the most likely candidate's is the one to tell
+			first = unreachable // the most likely candidate's is the one to tell
 		} else if first.Before == nil {
-			first.Before = err.Before // which takes an older backup
+			first.Before, first.Instead = unreachable.Before, unreachable.Instead // which takes an older backup
+		}
+		if unreachable.Before != nil && p.options.Log != nil {
+			break // the WAL ends before the target, whatever it is replayed onto
 		}
 	}
 	return nil, first
@@ -208,12 +229,15 @@ func (p *planner) candidates() ([]*backup.Summary, error) {
 	}
 	slices.SortStableFunc(fit, func(a, b *backup.Summary) int {
 		newestFirst := cmp.Or(b.StoppedAt.Compare(a.StoppedAt), cmp.Compare(b.ID, a.ID))
-		if p.target.Kind == KindXID || p.target.Kind == KindName {
+		if p.options.Log == nil && (p.target.Kind == KindXID || p.target.Kind == KindName) {
 			// Nothing tells whether these came before a backup's end, so replay all there is.
 			return -newestFirst
 		}
 		return newestFirst
 	})
+	if p.options.Log != nil && (p.target.Kind == KindXID || p.target.Kind == KindName) {
+		return p.meant(fit)
+	}
 	return fit, nil
 }
 
@@ -242,27 +266,41 @@ func (p *planner) startsBefore(b *backup.Summary) bool {
 	return true
 }
 
-// from plans a restore of one backup.
-func (p *planner) from(b *backup.Summary) (*Plan, *UnreachableError) {
-	end := p.newest
+// endOn is the timeline that recovery from a backup is to end on.
+func (p *planner) endOn(b *backup.Summary) wal.Timeline {
 	switch t := p.options.Timeline; {
 	case t == Current, t == 0 && p.target.Kind == KindImmediate:
-		end = b.Timeline
+		return b.Timeline
 	case t != 0:
-		end = t
+		return t
 	}
-	plan := &Plan{Backup: b, Target: p.target, Timeline: end, RestoreBytes: b.ClusterBytes}
+	return p.newest
+}
+
+// history is how the WAL came to a timeline from a backup.
+func (p *planner) history(b *backup.Summary, end wal.Timeline) (wal.History, *UnreachableError) {
 	h, ok := p.coverage.History(end)
 	if end == b.Timeline {
 		h, ok = wal.History{Timeline: end}, true // where it came from does not matter
 	}
 	if !ok {
-		return nil, p.unreachable(fmt.Sprintf("the history of timeline %d is not archived", end), nil, nil)
+		return h, p.unreachable(fmt.Sprintf("the history of timeline %d is not archived", end), nil, nil)
 	}
 	left, ok := h.Until(b.Timeline)
 	if !ok || left != 0 && left < b.StopLSN {
-		return nil, p.unreachable(fmt.Sprintf("timeline %d did not come from backup %s, which is on timeline %d: choose another timeline",
+		return h, p.unreachable(fmt.Sprintf("timeline %d did not come from backup %s, which is on timeline %d: choose another timeline",
 			end, b.ID, b.Timeline), nil, nil)
+	}
+	return h, nil
+}
+
+// from plans a restore of one backup. That it does not lead to the target is an *[UnreachableError].
+func (p *planner) from(b *backup.Summary) (*Plan, error) {
+	end := p.endOn(b)
+	plan := &Plan{Backup: b, Target: p.target, Timeline: end, RestoreBytes: b.ClusterBytes}
+	h, unreachable := p.history(b, end)
+	if unreachable != nil {
+		return nil, unreachable
 	}
 	if err := p.walk(plan, h); err != nil {
 		return nil, err
@@ -278,6 +316,7 @@ func (p *planner) from(b *backup.Summary) (*Plan, *UnreachableError) {
 		segments += n
 		plan.WALBytes += int64(n) * int64(r.Last.Size)
 	}
+	plan.SpaceBytes = plan.RestoreBytes + plan.WALBytes
 	plan.Requests = 4 + b.Packs + segments + len(plan.histories) // 4: marker, list, manifest, a data key
 	p.warn(plan)
 	return plan, nil
@@ -294,6 +333,9 @@ func (p *planner) warn(plan *Plan) {
 			plan.Warnings = append(plan.Warnings, fmt.Sprintf(
 				"timeline %d has begun, but none of its WAL is archived: recovery ends on timeline %d", t.Timeline, plan.Timeline))
 		}
+	}
+	if p.options.Log != nil {
+		return
 	}
 	switch p.target.Kind {
 	case KindTime:

@@ -442,7 +442,7 @@ func TestTargetsThatAreNone(t *testing.T) {
 	for _, target := range []restore.Target{
 		{},
 		{Kind: "never"},
-		restore.AtTime(time.Time{}), restore.AtLSN(0), restore.AtXID(0), restore.AtName(""),
+		restore.AtTime(time.Time{}), restore.AtLSN(0), restore.AtXID(0), restore.AtXID(1<<32 + 2), restore.AtName(""),
 		restore.AtName(strings.Repeat("x", 64)), restore.Latest().Before(), restore.Immediate().Before(), restore.AtName("x").Before(),
 	} {
 		_, err := restore.NewPlan(nil, wal.Coverage{}, target, nil)
@@ -487,7 +487,7 @@ func TestPlanAsJSON(t *testing.T) {
 			map[string]any{"timeline": 1.0, "from": "000000010000000000000002", "to": "000000010000000000000008"},
 			map[string]any{"timeline": 2.0, "from": "000000020000000000000009", "to": "00000002000000000000000C"},
 		},
-		"wal_bytes": float64(11 * segSize), "restore_bytes": 1000.0, "requests": 19.0, "reachable": true,
+		"wal_bytes": float64(11 * segSize), "restore_bytes": 1000.0, "space_bytes": float64(11*segSize + 1000), "requests": 19.0, "reachable": true,
 		"nearest": map[string]any{"before": nil, "after": nil},
 	}, doc)
 
@@ -501,7 +501,7 @@ func TestPlanAsJSON(t *testing.T) {
 	doc = nil
 	require.NoError(t, json.Unmarshal(got, &doc))
 	require.Equal(t, map[string]any{
-		"target": map[string]any{"kind": "lsn", "lsn": "0/7000000"}, "wal": []any{}, "wal_bytes": 0.0, "restore_bytes": 0.0, "requests": 0.0,
+		"target": map[string]any{"kind": "lsn", "lsn": "0/7000000"}, "wal": []any{}, "wal_bytes": 0.0, "restore_bytes": 0.0, "space_bytes": 0.0, "requests": 0.0,
 		"reachable": false, "reason": "the WAL ends before it: segment 000000010000000000000006 is not archived",
 		"missing": []any{map[string]any{"timeline": 1.0, "from": "000000010000000000000006", "to": "000000010000000000000007"}},
 		"nearest": map[string]any{

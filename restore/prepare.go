@@ -55,7 +55,7 @@ func prepare(ctx context.Context, r *repo.Repo, all []*backup.Summary, t Target,
 		if err != nil {
 			return nil, err
 		}
-		p, err := NewPlan(all, c, t, o)
+		p, err := planWith(ctx, a, all, c, t, o)
 		var unreachable *UnreachableError
 		switch {
 		case err == nil && id != current:
@@ -71,6 +71,33 @@ func prepare(ctx context.Context, r *repo.Repo, all []*backup.Summary, t Target,
 		}
 	}
 	return nil, first
+}
+
+// planWith plans with the log of an archive. What cannot be read of it keeps nobody from a recovery that needs none of it.
+func planWith(ctx context.Context, a *wal.Archive, all []*backup.Summary, c wal.Coverage, t Target, o *PlanOptions) (*Plan, error) {
+	if o.Log != nil {
+		return NewPlan(all, c, t, o)
+	}
+	with := *o
+	with.Log = &archiveLog{ctx: ctx, archive: a, coverage: c}
+	err := error(nil)
+	if t.Kind == KindTime && len(c.Timelines) > 1 {
+		err = a.Times(ctx, &c)
+	}
+	var p *Plan
+	if err == nil {
+		p, err = NewPlan(all, c, t, &with)
+	}
+	var corrupt *repo.CorruptError
+	if !errors.As(err, &corrupt) {
+		return p, err
+	}
+	p, without := NewPlan(all, c, t, o)
+	if without != nil {
+		return nil, errors.Join(without, err)
+	}
+	p.Warnings = append(p.Warnings, "what the WAL does cannot be told: "+err.Error())
+	return p, nil
 }
 
 // clusters are the system identifiers of the clusters that a target may be of, most likely first.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/pgcairn/pgcairn/backup"
 	"github.com/pgcairn/pgcairn/wal"
@@ -23,6 +24,11 @@ type planJSON struct {
 	Reason       string       `json:"reason,omitempty"`
 	Missing      []wal.Range  `json:"missing,omitempty"`
 	Nearest      nearestJSON  `json:"nearest"`
+	SpaceBytes   int64        `json:"space_bytes"`
+	LastCommit   *wal.Event   `json:"last_commit,omitempty"`
+	NextCommit   *wal.Event   `json:"next_commit,omitempty"`
+	Instead      *Target      `json:"instead,omitempty"`
+	Means        []wal.Event  `json:"means,omitempty"`
 	Warnings     []string     `json:"warnings"`
 }
 
@@ -37,7 +43,8 @@ func (p *Plan) MarshalJSON() ([]byte, error) { return json.Marshal(p.json()) }
 func (p *Plan) json() planJSON {
 	return planJSON{
 		Backup: p.Backup.ID, SystemID: p.Backup.SystemID, Target: p.Target, Timeline: p.Timeline, WAL: append([]wal.Range{}, p.WAL...), WALBytes: p.WALBytes,
-		RestoreBytes: p.RestoreBytes, Requests: p.Requests, Reachable: true, Warnings: append([]string{}, p.Warnings...),
+		RestoreBytes: p.RestoreBytes, SpaceBytes: p.SpaceBytes, Requests: p.Requests, Reachable: true,
+		LastCommit: p.LastCommit, NextCommit: p.NextCommit, Warnings: append([]string{}, p.Warnings...),
 	}
 }
 
@@ -45,7 +52,7 @@ func (p *Plan) json() planJSON {
 func (e *UnreachableError) MarshalJSON() ([]byte, error) {
 	return json.Marshal(planJSON{
 		Target: e.Target, WAL: []wal.Range{}, Reason: e.Reason, Missing: e.Missing,
-		Nearest: nearestJSON{Before: e.Before, After: e.After}, Warnings: []string{},
+		Nearest: nearestJSON{Before: e.Before, After: e.After}, Instead: e.Instead, Means: e.Means, Warnings: []string{},
 	})
 }
 
@@ -69,6 +76,14 @@ func (p *Plan) String() string {
 		p.Backup.Files, p.RestoreBytes, p.Backup.StopLSN, p.Backup.StoppedAt.Format("2006-01-02 15:04:05Z07:00"))
 	for _, r := range p.WAL {
 		fmt.Fprintf(&b, "  WAL      %s to %s\n", r.First, r.Last)
+	}
+	for _, c := range []struct {
+		what string
+		e    *wal.Event
+	}{{"last in", p.LastCommit}, {"not in", p.NextCommit}} {
+		if c.e != nil {
+			fmt.Fprintf(&b, "  %-8s transaction %d, committed at %s (%s)\n", c.what, c.e.XID, c.e.Time.Format(time.RFC3339Nano), c.e.LSN)
+		}
 	}
 	for _, w := range p.Warnings {
 		fmt.Fprintf(&b, "  warning  %s\n", w)

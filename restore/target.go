@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/pgcairn/pgcairn/backup"
 	"github.com/pgcairn/pgcairn/wal"
 )
 
@@ -85,6 +86,28 @@ func (t Target) String() string {
 	return "to nowhere"
 }
 
+// firstXID is the first ID that a transaction may have (FirstNormalTransactionId).
+const firstXID = 3
+
+// until is the target as recovery of a backup sees it.
+func (t Target) until(b *backup.Summary) wal.Until {
+	u := wal.Until{Exclusive: t.Exclusive}
+	switch t.Kind {
+	case KindTime:
+		u.Time = t.Time
+	case KindLSN:
+		u.LSN = t.LSN
+	case KindXID:
+		u.XID = uint32(t.XID)
+	case KindName:
+		u.Name = t.Name
+	case KindImmediate:
+		u.Consistent = b.StopLSN
+	case KindLatest:
+	}
+	return u
+}
+
 // check tells what is wrong with a target.
 func (t Target) check() error {
 	switch {
@@ -98,6 +121,10 @@ func (t Target) check() error {
 	case KindLatest, KindTime, KindLSN, KindXID, KindName, KindImmediate:
 	default:
 		return fmt.Errorf("restore: unknown kind of target %q", t.Kind)
+	}
+	if t.Kind == KindXID && uint32(t.XID) < firstXID {
+		return fmt.Errorf("restore: %d is no transaction: the lower half of its ID is %d, and transactions begin with %d",
+			t.XID, uint32(t.XID), firstXID)
 	}
 	// PostgreSQL keeps names in MAXFNAMELEN bytes.
 	if len(t.Name) > 63 {

@@ -8,7 +8,7 @@ import (
 )
 
 // walk follows a history from the plan's backup on, and enters the WAL that recovery will read.
-func (p *planner) walk(plan *Plan, h wal.History) *UnreachableError {
+func (p *planner) walk(plan *Plan, h wal.History) error {
 	at := plan.Backup.FirstSegment()
 	for {
 		until, next := leaves(h, at)
@@ -42,12 +42,18 @@ func leaves(h wal.History, s wal.Segment) (until *wal.Segment, next wal.Timeline
 }
 
 // stop decides what it means that a segment is missing on the way.
-func (p *planner) stop(plan *Plan, h wal.History, missing wal.Segment) *UnreachableError {
+func (p *planner) stop(plan *Plan, h wal.History, missing wal.Segment) error {
 	plan.extend(p.coverage, missing)
 	if !plan.consistent() {
 		return p.gap(plan, h, missing)
 	}
-	return p.end(plan, h, missing)
+	if p.options.Log != nil {
+		return p.replay(plan, h, missing)
+	}
+	if err := p.end(plan, h, missing); err != nil {
+		return err
+	}
+	return nil
 }
 
 // extend adds what is held of the segment where the WAL that is held in full ends.
@@ -88,12 +94,7 @@ func (p *planner) end(plan *Plan, h wal.History, missing wal.Segment) *Unreachab
 	before := &Point{LSN: end}
 	switch p.target.Kind {
 	case KindImmediate:
-		// No more than this is needed. To stop there, PostgreSQL has to see a record behind it.
-		last := plan.Backup.LastSegment()
-		if plan.Backup.StopLSN == last.End() && plan.holds(last.Next()) {
-			last = last.Next()
-		}
-		plan.trim(last.Number)
+		plan.trimToConsistent()
 		return nil
 	case KindLSN:
 		if p.target.LSN >= end {
@@ -132,6 +133,15 @@ func (p *planner) later(h wal.History, end wal.LSN) *backup.Summary {
 
 // holds tells whether the plan's WAL goes as far as the end of a segment.
 func (p *Plan) holds(s wal.Segment) bool { return p.End() >= s.End() }
+
+// trimToConsistent leaves what the backup needs. To stop there, PostgreSQL has to see a record behind it.
+func (p *Plan) trimToConsistent() {
+	last := p.Backup.LastSegment()
+	if p.Backup.StopLSN == last.End() && p.holds(last.Next()) {
+		last = last.Next()
+	}
+	p.trim(last.Number)
+}
 
 // trim drops the WAL after a segment number.
 func (p *Plan) trim(last uint64) {
