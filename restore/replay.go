@@ -112,7 +112,10 @@ func (p *planner) meant(candidates []*backup.Summary) ([]*backup.Summary, error)
 		end := p.endOn(b)
 		found, ok := ways[end]
 		if !ok {
-			way, _ := p.coverage.Way(end)
+			way, known := p.coverage.Way(end)
+			if t := p.coverage.Timeline(end); !known && t != nil {
+				way = t.Ranges // of its own backups
+			}
 			var err error
 			if found, err = p.options.Log.Matches(way, p.target.until(b)); err != nil {
 				return nil, fmt.Errorf("restore: %w", err)
