@@ -373,12 +373,12 @@ func (w *world) goesOn(best *backup.Summary, end wal.Timeline, target restore.Ta
 	})
 }
 
-// hole tells whether WAL on the way to a timeline is held behind where it ends.
+// hole tells whether WAL on the way to a timeline is held behind where it ends, or all of that timeline's is missing.
 func (w *world) hole(way []wal.Range, end wal.Timeline) bool {
 	all, ok := w.coverage.Way(end)
 	if !ok {
 		all = w.coverage.Timeline(end).Ranges
 	}
-	last := all[len(all)-1].Last
-	return last.Number > way[len(way)-1].Last.Number
+	reached := way[len(way)-1].Last
+	return reached.Timeline != end || all[len(all)-1].Last.Number > reached.Number
 }

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,7 +25,7 @@ func (p *planner) replay(plan *Plan, h wal.History, missing wal.Segment) error {
 	case p.target.Kind == KindImmediate:
 		plan.trimToConsistent()
 		return nil
-	case p.target.Kind == KindLatest && !beyond:
+	case p.target.Kind == KindLatest && !beyond && plan.arrives():
 		if r.Broken != nil {
 			plan.Warnings = append(plan.Warnings, fmt.Sprintf(
 				"recovery will end at %s, before the archived WAL does, where it cannot be read: %s", r.To, r.Broken))
@@ -59,14 +60,14 @@ func (p *planner) unreached(plan *Plan, r *wal.Replayed, missing wal.Segment, la
 	case r.Broken != nil:
 		e.Reason = fmt.Sprintf("%s, which cannot be read beyond %s (%s)", cmp.Or(what, "the WAL"), r.To, r.Broken)
 	case p.target.Kind == KindLatest:
-		e.Reason, e.Missing = fmt.Sprintf("segment %s is missing, and there are later ones", missing), lacking
+		e.Reason, e.Missing = plan.lacks(missing, beyond), lacking
 	case beyond:
 		e.Reason, e.Missing = fmt.Sprintf("%s: segment %s is missing, and there are later ones", what, missing), lacking
 	default:
 		e.Reason, e.Missing = fmt.Sprintf("%s: it is archived up to %s, and %s", what, r.To, last), lacking
 	}
 	switch {
-	case !beyond && r.Broken == nil:
+	case !beyond && r.Broken == nil && plan.arrives():
 		latest := Latest()
 		e.Instead = &latest
 	case r.Last != nil && r.Last.End >= plan.Backup.StopLSN:
@@ -164,6 +165,10 @@ func (p *planner) meansNothing(candidates []*backup.Summary, ways map[wal.Timeli
 	if p.target.Kind == KindName {
 		what = "there is no restore point of that name"
 	}
+	missing := p.missingOnTheWay(candidates[0])
+	if len(missing) > 0 {
+		what += fmt.Sprintf(", unless it was in WAL that is missing from segment %s on", missing[0].First)
+	}
 	for _, t := range p.coverage.Timelines {
 		found, err := p.options.Log.Matches(t.Ranges, p.target.until(candidates[0]))
 		if err != nil {
@@ -171,17 +176,22 @@ func (p *planner) meansNothing(candidates []*backup.Summary, ways map[wal.Timeli
 		}
 		if len(found) > 0 {
 			return p.unreachable(fmt.Sprintf("on the way to the timeline %s, but on timeline %d, which it leaves before or does not "+
-				"come from: choose that. %s", what, t.Timeline, strings.Join(describe(found), "; ")), nil, nil)
+				"come from: choose that. %s", what, t.Timeline, strings.Join(describe(found), "; ")), missing, nil)
 		}
 	}
-	var gaps []wal.Range
-	for _, t := range p.coverage.Timelines {
-		gaps = append(gaps, t.Gaps()...)
+	return p.unreachable("in the archived WAL "+what, missing, nil)
+}
+
+// missingOnTheWay returns the WAL that is missing from a backup to the end of its way.
+func (p *planner) missingOnTheWay(b *backup.Summary) []wal.Range {
+	latest := *p
+	latest.target, latest.options.Log = Latest(), nil
+	_, err := latest.from(b)
+	var unreachable *UnreachableError
+	if errors.As(err, &unreachable) {
+		return unreachable.Missing
 	}
-	if len(gaps) > 0 {
-		what += ", unless it was where WAL is missing"
-	}
-	return p.unreachable("in the archived WAL "+what, gaps, nil)
+	return nil
 }
 
 // describe says in words what happened.
@@ -195,7 +205,7 @@ func describe(all []wal.Event) []string {
 		case wal.EventAbort:
 			what = fmt.Sprintf("abort of transaction %d", e.XID)
 		}
-		out = append(out, fmt.Sprintf("%s at %s, on timeline %d at %s", what, e.LSN, e.Timeline, e.Time.Format(time.RFC3339Nano)))
+		out = append(out, fmt.Sprintf("%s at %s, at %s", what, e.LSN, e.Time.Format(time.RFC3339Nano)))
 	}
 	return out
 }

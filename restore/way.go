@@ -104,8 +104,8 @@ func (p *planner) end(plan *Plan, h wal.History, missing wal.Segment) *Unreachab
 		plan.trim(uint64(p.target.LSN)/uint64(missing.Size) + 1)
 		return nil
 	case KindLatest:
-		if beyond {
-			return p.unreachable(fmt.Sprintf("segment %s is missing, and there are later ones", missing), lacking, before)
+		if beyond || !plan.arrives() {
+			return p.unreachable(plan.lacks(missing, beyond), lacking, before)
 		}
 	case KindTime:
 		if b := p.later(h, end); b != nil {
@@ -141,6 +141,17 @@ func (p *Plan) trimToConsistent() {
 		last = last.Next()
 	}
 	p.trim(last.Number)
+}
+
+// arrives tells whether the plan's WAL gets to the timeline that it is to end on.
+func (p *Plan) arrives() bool { return p.WAL[len(p.WAL)-1].Last.Timeline == p.Timeline }
+
+// lacks is why the end of the archive cannot be recovered.
+func (p *Plan) lacks(missing wal.Segment, beyond bool) string {
+	if beyond {
+		return fmt.Sprintf("segment %s is missing, and there are later ones", missing)
+	}
+	return fmt.Sprintf("segment %s is missing, and with it all of timeline %d", missing, p.Timeline)
 }
 
 // trim drops the WAL after a segment number.
