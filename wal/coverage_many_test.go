@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -77,4 +78,30 @@ func TestCoverageTakesOneListing(t *testing.T) {
 	require.LessOrEqual(t, calls["list"], 2)
 	require.LessOrEqual(t, calls["open"], 2) // the record of the cluster, and that there is no other
 	require.Zero(t, calls["stat"])
+}
+
+// BenchmarkReplay looks for a restore point that is not there in the indexes of a large archive: the longest way a plan
+// can take.
+func BenchmarkReplay(b *testing.B) {
+	store := repotest.Mem(nil)
+	a := openArchive(b, store, nil)
+	require.NoError(b, a.Claim(b.Context(), "me", cluster))
+	from := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for n := uint64(256); n < many; n += 256 {
+		require.NoError(b, a.PutRollUp(b.Context(), cluster, segments(n, n+256), from.Add(time.Duration(n)*time.Minute)))
+	}
+	last := segment(many - many%256 + 255)
+	require.NoError(b, push(b, a, last.Name(), content(last)))
+	way := []wal.Range{{First: segment(256), Last: last}}
+	c := wal.Coverage{System: cluster, Timelines: []wal.TimelineCoverage{{Timeline: 1, Ranges: way}}}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for b.Loop() {
+		found, err := a.Matches(b.Context(), c, way, wal.Until{Name: "nothing"})
+		require.NoError(b, err)
+		require.Empty(b, found)
+	}
+	runtime.ReadMemStats(&after)
+	b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/float64(b.N)/1e6, "MB/op")
+	b.ReportMetric(float64(many)/b.Elapsed().Seconds()*float64(b.N), "segments/s")
 }

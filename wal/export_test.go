@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"hash/crc32"
+	"io"
+	"time"
 )
 
 // ParseKey is the reverse of Key.
@@ -136,4 +138,25 @@ func WithoutEnds(ix *Index) *Index {
 	old := *ix
 	old.ends = nil
 	return &old
+}
+
+// PutRollUp writes a roll-up of the indexes of segments, of which each has the commits of a busy minute.
+func (a *Archive) PutRollUp(ctx context.Context, sys System, segments []Segment, at time.Time) error {
+	_, err := a.repo.Put(ctx, sys.rollUpKey(groupOf(segments[0])), nil, func(w io.Writer) error {
+		return encodeRollUp(w, len(segments), func(i int) (front, changes []byte, err error) {
+			s, last := segments[i], at.Add(time.Duration(i+1)*time.Minute)
+			xid := uint32(1000 * s.Number)
+			ix := &Index{
+				Segment: s, Major: 17, End: s.End(), Commits: Commits{Count: 900, First: last.Add(-time.Minute), Last: last},
+				ends:   &ends{Count: 1000, First: last.Add(-time.Minute), Last: last, LowXID: xid, HighXID: xid + 999},
+				Events: []Event{{Kind: EventCheckpoint, LSN: s.Start() + 1000, End: s.Start() + 1100, Prev: s.Start() + 900, Time: last}},
+			}
+			b, err := ix.MarshalBinary()
+			if err != nil {
+				return nil, nil, err
+			}
+			return splitIndex(b)
+		})
+	})
+	return err
 }
