@@ -29,6 +29,9 @@ type PlanOptions struct {
 	// Log tells what the archived WAL does. The default is, for Prepare, the archive itself; for NewPlan, that nothing is
 	// known but the names of segments.
 	Log Log
+
+	// Undone has Prepare tell what recovery leaves out, which takes the indexes of all WAL from there on.
+	Undone bool
 }
 
 // Current stands for the timeline of the backup that is restored.
@@ -51,7 +54,11 @@ type Plan struct {
 	// plan was made without a [Log].
 	LastCommit, NextCommit *wal.Event
 
+	// Undone is what recovery leaves out; nil unless [PlanOptions] asks for it.
+	Undone *Undone
+
 	histories []wal.Timeline // with an archived history
+	stop      wal.LSN        // before which all records are replayed; 0: it is not known
 	partial   *wal.Partial   // the last segment of WAL, where only a part of it is held
 }
 

@@ -55,7 +55,7 @@ func prepare(ctx context.Context, r *repo.Repo, all []*backup.Summary, t Target,
 		if err != nil {
 			return nil, err
 		}
-		p, err := planWith(ctx, a, all, c, t, o)
+		p, err := planWith(ctx, r, a, all, c, t, o)
 		var unreachable *UnreachableError
 		switch {
 		case err == nil && id != current:
@@ -74,7 +74,7 @@ func prepare(ctx context.Context, r *repo.Repo, all []*backup.Summary, t Target,
 }
 
 // planWith plans with the log of an archive. What cannot be read of it keeps nobody from a recovery that needs none of it.
-func planWith(ctx context.Context, a *wal.Archive, all []*backup.Summary, c wal.Coverage, t Target, o *PlanOptions) (*Plan, error) {
+func planWith(ctx context.Context, r *repo.Repo, a *wal.Archive, all []*backup.Summary, c wal.Coverage, t Target, o *PlanOptions) (*Plan, error) {
 	if o.Log != nil {
 		return NewPlan(all, c, t, o)
 	}
@@ -87,6 +87,9 @@ func planWith(ctx context.Context, a *wal.Archive, all []*backup.Summary, c wal.
 	var p *Plan
 	if err == nil {
 		p, err = NewPlan(all, c, t, &with)
+	}
+	if err == nil && o.Undone {
+		p.Undone, err = p.undone(ctx, r, a, c)
 	}
 	var corrupt *repo.CorruptError
 	if !errors.As(err, &corrupt) {

@@ -27,6 +27,7 @@ type planJSON struct {
 	SpaceBytes   int64        `json:"space_bytes"`
 	LastCommit   *wal.Event   `json:"last_commit,omitempty"`
 	NextCommit   *wal.Event   `json:"next_commit,omitempty"`
+	Undone       *Undone      `json:"undone,omitempty"`
 	Instead      *Target      `json:"instead,omitempty"`
 	Means        []wal.Event  `json:"means,omitempty"`
 	Warnings     []string     `json:"warnings"`
@@ -44,7 +45,7 @@ func (p *Plan) json() planJSON {
 	return planJSON{
 		Backup: p.Backup.ID, SystemID: p.Backup.SystemID, Target: p.Target, Timeline: p.Timeline, WAL: append([]wal.Range{}, p.WAL...), WALBytes: p.WALBytes,
 		RestoreBytes: p.RestoreBytes, SpaceBytes: p.SpaceBytes, Requests: p.Requests, Reachable: true,
-		LastCommit: p.LastCommit, NextCommit: p.NextCommit, Warnings: append([]string{}, p.Warnings...),
+		LastCommit: p.LastCommit, NextCommit: p.NextCommit, Undone: p.Undone, Warnings: append([]string{}, p.Warnings...),
 	}
 }
 
@@ -84,6 +85,9 @@ func (p *Plan) String() string {
 		if c.e != nil {
 			fmt.Fprintf(&b, "  %-8s transaction %d, committed at %s (%s)\n", c.what, c.e.XID, c.e.Time.Format(time.RFC3339Nano), c.e.LSN)
 		}
+	}
+	if p.Undone != nil {
+		p.Undone.describe(&b)
 	}
 	for _, w := range p.Warnings {
 		fmt.Fprintf(&b, "  warning  %s\n", w)

@@ -20,7 +20,7 @@ func (p *planner) replay(plan *Plan, h wal.History, missing wal.Segment) error {
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
-	plan.LastCommit, plan.NextCommit = r.Last, r.Next
+	plan.LastCommit, plan.NextCommit, plan.stop = r.Last, r.Next, r.To
 	switch {
 	case p.target.Kind == KindImmediate:
 		plan.trimToConsistent()
@@ -113,12 +113,8 @@ func (p *planner) meant(candidates []*backup.Summary) ([]*backup.Summary, error)
 		end := p.endOn(b)
 		found, ok := ways[end]
 		if !ok {
-			way, known := p.coverage.Way(end)
-			if t := p.coverage.Timeline(end); !known && t != nil {
-				way = t.Ranges // of its own backups
-			}
 			var err error
-			if found, err = p.options.Log.Matches(way, p.target.until(b)); err != nil {
+			if found, err = p.options.Log.Matches(heldOn(p.coverage, end), p.target.until(b)); err != nil {
 				return nil, fmt.Errorf("restore: %w", err)
 			}
 			ways[end] = found

@@ -229,10 +229,16 @@ func TestStates(t *testing.T) {
 		all := h.aims(t)
 		rng := rand.New(rand.NewPCG(1, uint64(major))) //nolint:gosec // a fixed seed
 		for _, i := range rng.Perm(len(all))[:min(len(all), 400)] {
-			p, err := restore.Prepare(t.Context(), h.repo, all[i].target, &all[i].options)
+			o := all[i].options
+			o.Undone = i%20 == 0
+			p, err := restore.Prepare(t.Context(), h.repo, all[i].target, &o)
 			require.NoError(t, err, "%s", all[i].target)
 			require.Empty(t, p.Warnings)
 			h.requireNeighbours(t, p, all[i])
+			if o.Undone {
+				require.Equal(t, len(h.commits)-all[i].in, p.Undone.Commits.Count, "%s", all[i].target)
+				require.Empty(t, p.Undone.Events)
+			}
 		}
 		const numbers = `select coalesce(array_agg(n order by n), '{}') from numbers`
 		kinds := map[restore.Kind]int{}

@@ -73,6 +73,16 @@ func TestTargets(t *testing.T) {
 	commit := found(t, r, wal.EventCommit, func(e wal.Event) bool { return e.XID == uint32(xid) })
 	drop := found(t, r, wal.EventDrop, func(wal.Event) bool { return true })
 
+	// What is undone is told in words.
+	p, err := restore.Prepare(t.Context(), r, restore.AtXID(uint64(drop.XID)).Before(), &restore.PlanOptions{Undone: true})
+	require.NoError(t, err)
+	require.Equal(t, drop.XID, p.NextCommit.XID)
+	require.Equal(t, 2, p.Undone.Commits.Count)
+	require.Len(t, p.Undone.Events, 1)
+	require.Equal(t, []string{"public.precious"}, p.Undone.Events[0].Names)
+	require.Contains(t, p.String(), "undone   2 commits, from ")
+	require.Contains(t, p.String(), "undone   drop at "+drop.LSN.String()+" by transaction "+strconv.Itoa(int(drop.XID))+": public.precious\n")
+
 	for _, tt := range []struct {
 		name   string
 		target restore.Target

@@ -36,8 +36,9 @@ type Index struct {
 
 // Commits sums up transactions that committed.
 type Commits struct {
-	Count       int
-	First, Last time.Time // the earliest and the latest; a later commit may have an earlier time
+	Count int       `json:"count"`
+	First time.Time `json:"first,omitzero"` // the earliest and the latest; a later commit may have an earlier time
+	Last  time.Time `json:"last,omitzero"`
 }
 
 func (c *Commits) add(at time.Time) {

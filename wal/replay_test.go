@@ -151,13 +151,35 @@ func requireReplays(t *testing.T, a *wal.Archive, tl wal.Timeline, n int) {
 		requireCommit(t, last, got.Last, "last of %+v from %s", u, from)
 		requireCommit(t, next, got.Next, "next of %+v from %s", u, from)
 		require.NoError(t, got.Broken)
+		commits, events, err := a.Following(t.Context(), c, way, to)
+		require.NoError(t, err)
+		want, points := 0, 0
+		for _, x := range all {
+			if x.lsn < to {
+				continue
+			}
+			if !x.time.IsZero() && x.outcome == wal.Committed {
+				want++
+			}
+			if x.point != "" {
+				points++
+			}
+		}
+		require.Equal(t, want, commits.Count, "after %s", to)
+		for _, e := range events {
+			require.GreaterOrEqual(t, e.LSN, to)
+			if e.Kind == wal.EventRestorePoint {
+				points--
+			}
+		}
+		require.Zero(t, points, "after %s", to)
 		if u.XID == 0 && u.Name == "" {
 			continue
 		}
-		var want []wal.LSN
+		var lsnsOf []wal.LSN
 		for _, x := range all {
 			if !x.time.IsZero() && u.XID != 0 && x.xid == u.XID || u.Name != "" && x.point == u.Name {
-				want = append(want, x.lsn)
+				lsnsOf = append(lsnsOf, x.lsn)
 			}
 		}
 		matches, err := a.Matches(t.Context(), c, way, u)
@@ -166,7 +188,7 @@ func requireReplays(t *testing.T, a *wal.Archive, tl wal.Timeline, n int) {
 		for _, e := range matches {
 			lsns = append(lsns, e.LSN)
 		}
-		require.Equal(t, want, lsns, "%+v", u)
+		require.Equal(t, lsnsOf, lsns, "%+v", u)
 	}
 }
 

@@ -17,15 +17,15 @@ type planCommand struct {
 
 // Run runs the command.
 func (c *planCommand) Run(ctx context.Context, a *app) error {
-	_, p, err := c.prepare(ctx, a)
+	_, p, err := c.prepare(ctx, a, true)
 	if err != nil {
 		return err
 	}
 	return a.print(p, func(w *strings.Builder) { fmt.Fprint(w, p) })
 }
 
-// prepare opens the repository and plans. That a target cannot be reached is printed as a plan is.
-func (t *target) prepare(ctx context.Context, a *app) (*repo.Repo, *restore.Plan, error) {
+// prepare opens the repository and plans, and tells what will be undone where that is asked for. That a target cannot be reached is printed as a plan is.
+func (t *target) prepare(ctx context.Context, a *app, undone bool) (*repo.Repo, *restore.Plan, error) {
 	to, err := t.target()
 	if err != nil {
 		return nil, nil, err
@@ -34,6 +34,7 @@ func (t *target) prepare(ctx context.Context, a *app) (*repo.Repo, *restore.Plan
 	if err != nil {
 		return nil, nil, err
 	}
+	o.Undone = undone
 	r, err := a.repository(ctx, nil)
 	if err != nil {
 		return nil, nil, err

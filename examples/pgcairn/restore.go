@@ -26,7 +26,7 @@ func (c *restoreCommand) Run(ctx context.Context, a *app) error {
 	o := &restore.Options{
 		Tablespaces: c.Tablespaces, Action: restore.Action(c.Action), Progress: a.meter(false).restore(), Logger: a.logger(),
 	}
-	r, p, err := c.prepare(ctx, a)
+	r, p, err := c.prepare(ctx, a, false)
 	if err != nil {
 		return err
 	}
