@@ -2,6 +2,7 @@ package restore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -40,27 +41,30 @@ func (e *BusyError) Error() string { return "restore: another restore is going o
 // controlTemp is where pg_control is before everything else is on disk.
 const controlTemp = pgfile.ControlPath + ".pgcairn"
 
-// destination is the directory that a restore goes to, and those of its tablespaces. Everything is written through
-// os.Root, so whatever a manifest says, nothing outside of them is touched.
+// destination is the directory that a restore goes to, and those outside of it that it links to. Everything is written
+// through os.Root, so whatever a manifest says, nothing outside of them is touched.
 type destination struct {
 	path     string
 	manifest *backup.Manifest
 	root     *os.Root
-	spaces   map[string]*os.Root // of tablespaces, by OID
+	outside  map[string]*os.Root // where links lead to, by their paths
 	locks    []*os.File          // on the directories
 	mark     mark
 	sized    []atomic.Bool // by file of the manifest: it has its full size
 }
 
 // openDestination makes sure that the directories exist and can be used.
-func openDestination(dir string, m *backup.Manifest, mapping map[string]string) (_ *destination, err error) {
+func openDestination(dir string, m *backup.Manifest, o *Options) (_ *destination, err error) {
 	dir, err = filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
-	d := &destination{path: dir, manifest: m, spaces: map[string]*os.Root{}, sized: make([]atomic.Bool, len(m.FileList))}
+	d := &destination{path: dir, manifest: m, outside: map[string]*os.Root{}, sized: make([]atomic.Bool, len(m.FileList))}
 	d.mark = mark{Backup: m.ID, Control: sha256.Sum256(m.Control)}
-	if d.mark.Tablespaces, err = mapTablespaces(dir, m, mapping); err != nil {
+	if d.mark.WAL, err = placeWAL(dir, o.WALDirectory); err != nil {
+		return nil, err
+	}
+	if d.mark.Tablespaces, err = mapTablespaces(dir, d.mark.WAL, m, o); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -80,12 +84,12 @@ func openDestination(dir string, m *backup.Manifest, mapping map[string]string) 
 			return nil, err
 		}
 	}
-	for oid, location := range d.mark.Tablespaces {
-		if d.spaces[oid], err = d.open(location); err != nil {
+	for link, location := range d.mark.links() {
+		if d.outside[link], err = d.open(location); err != nil {
 			return nil, err
 		}
-		if old == nil || old.Tablespaces[oid] != location {
-			if err := requireEmpty(d.spaces[oid], location); err != nil {
+		if old == nil || old.links()[link] != location {
+			if err := requireEmpty(d.outside[link], location); err != nil {
 				return nil, err
 			}
 		}
@@ -168,17 +172,17 @@ func (d *destination) begin() error {
 			return fmt.Errorf("restore: %w", err)
 		}
 	}
-	for oid, location := range d.mark.Tablespaces {
-		if err := d.root.Symlink(location, "pg_tblspc/"+oid); err != nil {
+	for link, location := range d.mark.links() {
+		if err := d.root.Symlink(location, link); err != nil {
 			return fmt.Errorf("restore: %w", err)
 		}
 	}
-	return nil
+	return d.makeInPlace()
 }
 
 // clear removes everything but the mark, which goes last of all when it is replaced.
 func (d *destination) clear() error {
-	for _, root := range append(d.tablespaceRoots(), d.root) {
+	for _, root := range append(d.outsideRoots(), d.root) {
 		names, err := list(root)
 		if err != nil {
 			return err
@@ -203,9 +207,9 @@ func (d *destination) clear() error {
 	return nil
 }
 
-func (d *destination) tablespaceRoots() []*os.Root {
-	roots := make([]*os.Root, 0, len(d.spaces)+1)
-	for _, r := range d.spaces {
+func (d *destination) outsideRoots() []*os.Root {
+	roots := make([]*os.Root, 0, len(d.outside)+1)
+	for _, r := range d.outside {
 		roots = append(roots, r)
 	}
 	return roots
@@ -213,14 +217,9 @@ func (d *destination) tablespaceRoots() []*os.Root {
 
 // locate returns the root that a path below the data directory is in, and the path below that.
 func (d *destination) locate(p string) (*os.Root, string) {
-	if rest, ok := strings.CutPrefix(p, "pg_tblspc/"); ok {
-		oid, rest, _ := strings.Cut(rest, "/")
-		if root := d.spaces[oid]; root != nil {
-			if rest == "" {
-				rest = "."
-			}
-			return root, rest
-		}
+	if link := linkOf(p); d.outside[link] != nil {
+		rest := strings.TrimPrefix(p[len(link):], "/")
+		return d.outside[link], filepath.FromSlash(cmp.Or(rest, "."))
 	}
 	return d.root, filepath.FromSlash(p)
 }
@@ -341,7 +340,7 @@ func (d *destination) sync(dir string) error {
 
 // commit puts everything on disk, then makes pg_control visible, which makes the directory a cluster.
 func (d *destination) commit(ctx context.Context, control []byte) error {
-	for _, root := range append(d.tablespaceRoots(), d.root) {
+	for _, root := range append(d.outsideRoots(), d.root) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -374,7 +373,7 @@ func (d *destination) close() {
 	if d.root != nil {
 		_ = d.root.Close()
 	}
-	for _, r := range d.spaces {
+	for _, r := range d.outside {
 		if r != nil {
 			_ = r.Close()
 		}

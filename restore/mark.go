@@ -18,8 +18,9 @@ const markFile = "pgcairn.restore"
 // mark is the content of markFile.
 type mark struct {
 	Backup      backup.ID         `json:"backup"`
-	Control     [32]byte          `json:"control"`     // SHA-256 of the pg_control to come
-	Tablespaces map[string]string `json:"tablespaces"` // directories by OID
+	Control     [32]byte          `json:"control"`       // SHA-256 of the pg_control to come
+	Tablespaces map[string]string `json:"tablespaces"`   // directories by OID
+	WAL         string            `json:"wal,omitempty"` // directory of pg_wal, where that is a link
 }
 
 // readMark returns what a restore that was killed here has left, or nil when there was none, or when what it made has

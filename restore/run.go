@@ -23,8 +23,17 @@ type Options struct {
 	Jobs int
 
 	// Tablespaces says where tablespaces go: a directory for each name or OID. A restore writes nowhere else, so every
-	// tablespace of the backup must be in it.
+	// tablespace of the backup must be in it, unless TablespacesInPlace is set.
 	Tablespaces map[string]string
+
+	// TablespacesInPlace keeps the tablespaces that Tablespaces says nothing of within the data directory: what would be a
+	// symbolic link in pg_tblspc is a directory. For PostgreSQL to recover with that, allow_in_place_tablespaces is on from
+	// then on (where it is known: from 13.8, 14.5 and 15 on).
+	TablespacesInPlace bool
+
+	// WALDirectory is where pg_wal goes, which then is a symbolic link, as initdb --waldir makes it. It is made, or empty.
+	// The default, empty, is in the data directory.
+	WALDirectory string
 
 	// RestoreCommand is the restore_command by which PostgreSQL is to fetch WAL. The default, empty, stages the WAL of
 	// the plan in pg_wal, so that no program is needed to recover.
@@ -80,12 +89,8 @@ func (p *Plan) Run(ctx context.Context, r *repo.Repo, dir string, o *Options) (*
 	if options.Jobs <= 0 {
 		options.Jobs = runtime.GOMAXPROCS(0)
 	}
-	switch options.Action {
-	case "":
-		options.Action = Promote
-	case Promote, Pause, Shutdown:
-	default:
-		return nil, fmt.Errorf("restore: unknown action %q", options.Action)
+	if err := p.check(&options); err != nil {
+		return nil, err
 	}
 	begun := r.Now()
 	m, err := backup.Load(ctx, r, p.Backup.ID)
@@ -96,7 +101,7 @@ func (p *Plan) Run(ctx context.Context, r *repo.Repo, dir string, o *Options) (*
 	if err != nil {
 		return nil, err
 	}
-	d, err := openDestination(dir, m, options.Tablespaces)
+	d, err := openDestination(dir, m, &options)
 	if err != nil {
 		return nil, err
 	}
@@ -109,6 +114,18 @@ func (p *Plan) Run(ctx context.Context, r *repo.Repo, dir string, o *Options) (*
 		Plan: p, Directory: d.path, RestoredBytes: run.restored.Load(), Segments: int(run.staged.Load()),
 		Took: r.Now().Sub(begun),
 	}, nil
+}
+
+// check tells what is wrong with options, and sets the action when it has a default.
+func (p *Plan) check(o *Options) error {
+	switch o.Action {
+	case "":
+		o.Action = Promote
+	case Promote, Pause, Shutdown:
+	default:
+		return fmt.Errorf("restore: unknown action %q", o.Action)
+	}
+	return nil
 }
 
 type run struct {
@@ -245,7 +262,7 @@ func (r *run) configure() error {
 	files := map[string]string{
 		"backup_label":    r.manifest.Label,
 		"recovery.signal": "",
-		auto:              autoConf(existing, r.plan, &r.options),
+		auto:              autoConf(existing, r.plan, &r.options, r.dest.inPlaceSettings()),
 	}
 	// Debian and others keep this file elsewhere.
 	conf, err := r.dest.readText(main)

@@ -24,36 +24,45 @@ var owned = []string{ //nolint:gochecknoglobals // a constant
 	"recovery_target_inclusive", "recovery_target_action", "recovery_target_timeline", "recovery_min_apply_delay",
 }
 
-// autoConf returns the content for postgresql.auto.conf: what the backup has there, less what is owned, and the
-// settings of this recovery. They override whatever postgresql.conf says.
-func autoConf(existing string, p *Plan, o *Options) string {
+// setting is one of PostgreSQL's.
+type setting struct{ name, value string }
+
+// autoConf returns the content for postgresql.auto.conf: what the backup has there, less what is owned, the settings of
+// this recovery, and more that it takes. They override whatever postgresql.conf says.
+func autoConf(existing string, p *Plan, o *Options, more []setting) string {
 	var b strings.Builder
 	if existing = withoutOwned(existing); existing != "" {
 		b.WriteString(strings.TrimRight(existing, "\n") + "\n")
 	}
 	b.WriteString("# written by pgcairn to recover " + strings.ReplaceAll(p.Target.String(), "\n", " ") + "\n")
-	set := func(name, value string) { fmt.Fprintf(&b, "%s = %s\n", name, quote(value)) }
+	all := append(recoverySettings(p, o), setting{"recovery_end_command", ""}, setting{"archive_cleanup_command", ""},
+		setting{"recovery_min_apply_delay", "0"}) // a delayed standby's, which recovery heeds as well
+	if !o.KeepArchiving {
+		all = append(all, setting{"archive_mode", "off"}) // a clone must not write into the archive of its source
+	}
+	for _, s := range append(all, more...) {
+		fmt.Fprintf(&b, "%s = %s\n", s.name, quote(s.value))
+	}
+	return b.String()
+}
+
+// recoverySettings say how to recover to the plan's target.
+func recoverySettings(p *Plan, o *Options) []setting {
 	command := o.RestoreCommand
 	if command == "" {
 		command = "false" // all the WAL there is has been staged in pg_wal
 	}
-	set("restore_command", command)
+	all := []setting{{"restore_command", command}}
 	// The end of the WAL that is staged takes the place of a target that is just there: PostgreSQL stops at a record only,
 	// and would say that it has not reached the target. A backup of a standby can end where its last segment does.
 	atEnd := p.Target.Kind == KindImmediate && p.End() == p.Backup.StopLSN && o.RestoreCommand == "" && o.Action == Promote
 	if name, value := targetSetting(p.Target); name != "" && !atEnd {
-		set(name, value)
+		all = append(all, setting{name, value})
 	}
-	set("recovery_target_inclusive", map[bool]string{true: "off", false: "on"}[p.Target.Exclusive])
-	set("recovery_target_action", string(o.Action))
-	set("recovery_target_timeline", timelineSetting(p))
-	set("recovery_end_command", "")
-	set("archive_cleanup_command", "")
-	set("recovery_min_apply_delay", "0") // a delayed standby's, which recovery heeds as well
-	if !o.KeepArchiving {
-		set("archive_mode", "off") // a clone must not write into the archive of its source
-	}
-	return b.String()
+	return append(all,
+		setting{"recovery_target_inclusive", map[bool]string{true: "off", false: "on"}[p.Target.Exclusive]},
+		setting{"recovery_target_action", string(o.Action)},
+		setting{"recovery_target_timeline", timelineSetting(p)})
 }
 
 // targetSetting returns the setting that names the target. PostgreSQL takes offence at a second one, even an empty one.

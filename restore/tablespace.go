@@ -27,11 +27,16 @@ func (e *TablespaceError) Error() string {
 	return fmt.Sprintf("restore: tablespace %q (OID %d), once at %s, needs a directory to be restored to", e.Name, e.OID, e.Location)
 }
 
-// mapTablespaces returns the absolute directory of each tablespace, by OID. dir is where the data directory goes.
-func mapTablespaces(dir string, m *backup.Manifest, mapping map[string]string) (map[string]string, error) {
+// mapTablespaces returns the absolute directory of each tablespace that is not kept in place, by OID. dir is where the data
+// directory goes, and wal where pg_wal goes, unless that is empty.
+func mapTablespaces(dir, wal string, m *backup.Manifest, o *Options) (map[string]string, error) {
+	mapping := o.Tablespaces
 	out := map[string]string{}
 	used := map[string]bool{}
 	taken := []string{dir}
+	if wal != "" {
+		taken = append(taken, wal)
+	}
 	for _, t := range m.Tablespaces {
 		oid := strconv.FormatUint(uint64(t.OID), 10)
 		for _, name := range []string{t.Name, oid} {
@@ -52,7 +57,7 @@ func mapTablespaces(dir string, m *backup.Manifest, mapping map[string]string) (
 			out[oid], used[name], taken = abs, true, append(taken, abs)
 			break
 		}
-		if out[oid] == "" {
+		if out[oid] == "" && !o.TablespacesInPlace {
 			return nil, &TablespaceError{Name: t.Name, OID: t.OID, Location: t.Location}
 		}
 	}

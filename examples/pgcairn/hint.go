@@ -59,7 +59,8 @@ var hints = []struct {
 
 	{as[*noBackupError], "pgcairn list shows the backups there are"},
 	{as[*restore.NotEmptyError], "choose another directory, or empty it"},
-	{as[*restore.TablespaceError], "map each tablespace of the backup by --tablespace NAME=DIR"},
+	{as[*restore.TablespaceError], "map each tablespace of the backup by --tablespace NAME=DIR, or give --tablespaces-in-place"},
+	{as[*restore.WALDirectoryError], "let --waldir be a directory outside of the data directory and of tablespaces"},
 	{as[*restore.UnreachableError], "pgcairn list and pgcairn wal list show what there is"},
 
 	{isPrivilege, "connect as a role that may do so: a superuser, or one with EXECUTE on the backup functions"},

@@ -16,6 +16,8 @@ type restoreCommand struct {
 	Dir string `arg:"" help:"Directory to restore into; it is made, or empty."`
 	target
 	Tablespaces map[string]string `name:"tablespace" mapsep:"none" placeholder:"NAME=DIR" help:"Where a tablespace goes; repeatable."`
+	InPlace     bool              `name:"tablespaces-in-place" help:"Keep the other tablespaces within the data directory."`
+	WALDir      string            `name:"waldir" placeholder:"DIR" help:"Where pg_wal goes; it is made, or empty."`
 	WAL         string            `name:"wal" enum:"staged,command" default:"staged" help:"How PostgreSQL gets the WAL: ${enum}."`
 	Action      string            `enum:"promote,pause,shutdown" default:"promote" help:"What PostgreSQL does at the target: ${enum}."`
 	DryRun      bool              `help:"Print the plan, and touch nothing."`
@@ -24,7 +26,8 @@ type restoreCommand struct {
 // Run runs the command.
 func (c *restoreCommand) Run(ctx context.Context, a *app) error {
 	o := &restore.Options{
-		Tablespaces: c.Tablespaces, Action: restore.Action(c.Action), Progress: a.meter(false).restore(), Logger: a.logger(),
+		Tablespaces: c.Tablespaces, TablespacesInPlace: c.InPlace, WALDirectory: c.WALDir,
+		Action: restore.Action(c.Action), Progress: a.meter(false).restore(), Logger: a.logger(),
 	}
 	r, p, err := c.prepare(ctx, a, false)
 	if err != nil {

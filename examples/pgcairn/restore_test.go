@@ -35,6 +35,7 @@ func TestPlanAndRestoreRefuse(t *testing.T) {
 		{"a tablespace without a place", []string{"restore", fresh}, `tablespace "aside"`, "--tablespace NAME=DIR"},
 		{"a tablespace that is not there", []string{"restore", fresh, "--tablespace", aside, "--tablespace", "more=/x"}, `no tablespace "more"`, "--tablespace"},
 		{"a tablespace that is not empty", []string{"restore", fresh, "--tablespace", "aside=" + occupied}, "is not empty", "choose another directory"},
+		{"a pg_wal within", []string{"restore", fresh, "--tablespace", aside, "--waldir", filepath.Join(fresh, "wal")}, "pg_wal cannot go to", "--waldir"},
 		{"a restore point with too long a name", []string{"plan", "--to-name", strings.Repeat("x", 64)}, "63 bytes", ""},
 	} {
 		t.Run(w.name, func(t *testing.T) {
@@ -95,6 +96,18 @@ func TestPlanAndRestoreRefuse(t *testing.T) {
 		conf, err := os.ReadFile(filepath.Join(dir, "postgresql.auto.conf"))
 		require.NoError(t, err)
 		require.Contains(t, string(conf), "recovery_target_action = 'pause'")
+	})
+
+	t.Run("pg_wal and tablespaces where they are wanted", func(t *testing.T) {
+		dir, wal := filepath.Join(h.dir, "inside"), filepath.Join(h.dir, "wal")
+		reader.ok(t, "restore", dir, "--to-immediate", "--waldir", wal, "--tablespaces-in-place")
+		link, err := os.Readlink(filepath.Join(dir, "pg_wal"))
+		require.NoError(t, err)
+		require.Equal(t, wal, link)
+		oid := pgtest.Value[string](t, c, `select oid::text from pg_tablespace where spcname = 'aside'`)
+		info, err := os.Lstat(filepath.Join(dir, "pg_tblspc", oid))
+		require.NoError(t, err)
+		require.True(t, info.IsDir())
 	})
 
 	t.Run("a damaged manifest", func(t *testing.T) {
