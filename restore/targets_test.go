@@ -117,6 +117,18 @@ func TestTargets(t *testing.T) {
 		require.Equal(t, []int32{1, 2, 3, 4, 5}, marks(t, b))
 		require.Equal(t, "on", pgtest.Value[string](t, b, `show archive_mode`))
 	})
+	t.Run("shut down at a restore point", func(t *testing.T) {
+		t.Parallel()
+		p, err := restore.Prepare(t.Context(), r, restore.AtName(point), nil)
+		require.NoError(t, err)
+		dir := filepath.Join(pgtest.Dir(t), "data")
+		_, err = p.Run(t.Context(), r, dir, &restore.Options{Action: restore.Shutdown})
+		require.NoError(t, err)
+		_, err = pgtest.TryBoot(t, dir, 0, nil)
+		require.ErrorContains(t, err, "shutdown at recovery target")
+		b := pgtest.Boot(t, dir, 0, &pgtest.BootOptions{Conf: map[string]string{"recovery_target_action": "promote"}})
+		require.Equal(t, []int32{1, 2, 3, 4, 5}, marks(t, b))
+	})
 	t.Run("time that no commit is after", func(t *testing.T) {
 		t.Parallel()
 		_, err := restore.Prepare(t.Context(), r, restore.AtTime(at.Add(time.Hour)), nil)
