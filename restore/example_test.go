@@ -65,6 +65,30 @@ func ExamplePlan_Run() {
 	// differences: <nil>
 }
 
+// A standby comes up from the backup, and streams from then on.
+func ExampleStandby() {
+	ctx := context.Background()
+	r, _ := exampleRepo()
+	dir, err := os.MkdirTemp("", "")
+	check(err)
+	defer os.RemoveAll(dir)
+
+	// No more WAL than the backup needs: the slot has kept what comes after it.
+	plan, err := restore.Prepare(ctx, r, restore.Immediate(), nil)
+	check(err)
+	data := filepath.Join(dir, "data")
+	_, err = plan.Run(ctx, r, data, &restore.Options{
+		Standby:            &restore.Standby{PrimaryConnInfo: "host=db1 user=replicator", Slot: "db2"},
+		KeepArchiving:      true, // once it has taken the primary's place
+		WALDirectory:       filepath.Join(dir, "wal"),
+		TablespacesInPlace: true,
+	})
+	check(err)
+	_, err = os.Stat(filepath.Join(data, "standby.signal"))
+	fmt.Println(err)
+	// Output: <nil>
+}
+
 func ExamplePrepare() {
 	ctx := context.Background()
 	r, _ := exampleRepo()

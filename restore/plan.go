@@ -57,6 +57,7 @@ type Plan struct {
 	// Undone is what recovery leaves out; nil unless [PlanOptions] asks for it.
 	Undone *Undone
 
+	forced    bool           // Timeline was asked for
 	histories []wal.Timeline // with an archived history
 	stop      wal.LSN        // before which all records are replayed; 0: it is not known
 	partial   *wal.Partial   // the last segment of WAL, where only a part of it is held
@@ -304,7 +305,7 @@ func (p *planner) history(b *backup.Summary, end wal.Timeline) (wal.History, *Un
 // from plans a restore of one backup. That it does not lead to the target is an *[UnreachableError].
 func (p *planner) from(b *backup.Summary) (*Plan, error) {
 	end := p.endOn(b)
-	plan := &Plan{Backup: b, Target: p.target, Timeline: end, RestoreBytes: b.ClusterBytes}
+	plan := &Plan{Backup: b, Target: p.target, Timeline: end, RestoreBytes: b.ClusterBytes, forced: p.options.Timeline != 0}
 	h, unreachable := p.history(b, end)
 	if unreachable != nil {
 		return nil, unreachable

@@ -39,11 +39,16 @@ type Options struct {
 	// the plan in pg_wal, so that no program is needed to recover.
 	RestoreCommand string
 
-	// Action is what PostgreSQL does at the target. The default is Promote.
+	// Action is what PostgreSQL does at the target. The default is Promote. A standby has none.
 	Action Action
 
+	// Standby, when set, makes a standby. The plan's target is Latest, or Immediate, which brings no more WAL than the
+	// backup needs. With RestoreCommand, WAL that the primary no longer has comes from the archive.
+	Standby *Standby
+
 	// KeepArchiving leaves archive_mode as the backup has it. By default it is turned off, so that a copy never writes
-	// into the archive of the original.
+	// into the archive of the original. A standby that is to take its primary's place wants it: with archive_mode on, it
+	// archives once it is promoted, and only with archive_mode always before.
 	KeepArchiving bool
 
 	// Progress, when set, is told how far the restore has come. It is called from Run's own goroutine, a few times a
@@ -118,6 +123,9 @@ func (p *Plan) Run(ctx context.Context, r *repo.Repo, dir string, o *Options) (*
 
 // check tells what is wrong with options, and sets the action when it has a default.
 func (p *Plan) check(o *Options) error {
+	if o.Standby != nil {
+		return checkStandby(p, o)
+	}
 	switch o.Action {
 	case "":
 		o.Action = Promote
@@ -255,14 +263,18 @@ func (r *run) stage(ctx context.Context, name string) error {
 // configure writes what tells PostgreSQL how to recover.
 func (r *run) configure() error {
 	const main, auto = "postgresql.conf", "postgresql.auto.conf"
+	signalFile := "recovery.signal"
+	if r.options.Standby != nil {
+		signalFile = "standby.signal"
+	}
 	existing, err := r.dest.readText(auto)
 	if err != nil {
 		return err
 	}
 	files := map[string]string{
-		"backup_label":    r.manifest.Label,
-		"recovery.signal": "",
-		auto:              autoConf(existing, r.plan, &r.options, r.dest.inPlaceSettings()),
+		"backup_label": r.manifest.Label,
+		signalFile:     "",
+		auto:           autoConf(existing, r.plan, &r.options, r.dest.inPlaceSettings()),
 	}
 	// Debian and others keep this file elsewhere.
 	conf, err := r.dest.readText(main)

@@ -34,8 +34,14 @@ func autoConf(existing string, p *Plan, o *Options, more []setting) string {
 	if existing = withoutOwned(existing); existing != "" {
 		b.WriteString(strings.TrimRight(existing, "\n") + "\n")
 	}
-	b.WriteString("# written by pgcairn to recover " + strings.ReplaceAll(p.Target.String(), "\n", " ") + "\n")
-	all := append(recoverySettings(p, o), setting{"recovery_end_command", ""}, setting{"archive_cleanup_command", ""},
+	all := recoverySettings(p, o)
+	if o.Standby != nil {
+		b.WriteString("# written by pgcairn to follow a primary\n")
+		all = standbySettings(p, o)
+	} else {
+		b.WriteString("# written by pgcairn to recover " + strings.ReplaceAll(p.Target.String(), "\n", " ") + "\n")
+	}
+	all = append(all, setting{"recovery_end_command", ""}, setting{"archive_cleanup_command", ""},
 		setting{"recovery_min_apply_delay", "0"}) // a delayed standby's, which recovery heeds as well
 	if !o.KeepArchiving {
 		all = append(all, setting{"archive_mode", "off"}) // a clone must not write into the archive of its source

@@ -20,14 +20,46 @@ type restoreCommand struct {
 	WALDir      string            `name:"waldir" placeholder:"DIR" help:"Where pg_wal goes; it is made, or empty."`
 	WAL         string            `name:"wal" enum:"staged,command" default:"staged" help:"How PostgreSQL gets the WAL: ${enum}."`
 	Action      string            `enum:"promote,pause,shutdown" default:"promote" help:"What PostgreSQL does at the target: ${enum}."`
-	DryRun      bool              `help:"Print the plan, and touch nothing."`
+	standby
+	DryRun bool `help:"Print the plan, and touch nothing."`
+}
+
+// standby are the flags that make a standby.
+type standby struct {
+	Standby         bool   `help:"Restore as a standby."`
+	PrimaryConnInfo string `name:"primary-conninfo" placeholder:"DSN" help:"How the standby connects to its primary. Keep a password in the server's ~/.pgpass."`
+	PrimarySlot     string `placeholder:"NAME" help:"Physical replication slot on the primary, by which the standby streams; it has to exist."`
+}
+
+// standbyOptions returns the library's options for a standby, or nil.
+func (c *restoreCommand) standbyOptions() (*restore.Standby, error) {
+	if !c.Standby {
+		if c.PrimaryConnInfo != "" || c.PrimarySlot != "" {
+			return nil, usage("--primary-conninfo and --primary-slot are for --standby")
+		}
+		return nil, nil
+	}
+	if c.Time != nil || c.LSN != nil || c.XID != nil || c.Name != nil {
+		return nil, usage("--standby goes on until it is promoted: of targets, it allows --to-immediate only, which brings no more WAL than the backup needs")
+	}
+	if c.Action != string(restore.Promote) {
+		return nil, usage("--standby has no --action: it goes on until it is promoted")
+	}
+	return &restore.Standby{PrimaryConnInfo: c.PrimaryConnInfo, Slot: c.PrimarySlot}, nil
 }
 
 // Run runs the command.
 func (c *restoreCommand) Run(ctx context.Context, a *app) error {
+	follow, err := c.standbyOptions()
+	if err != nil {
+		return err
+	}
 	o := &restore.Options{
-		Tablespaces: c.Tablespaces, TablespacesInPlace: c.InPlace, WALDirectory: c.WALDir,
-		Action: restore.Action(c.Action), Progress: a.meter(false).restore(), Logger: a.logger(),
+		Tablespaces: c.Tablespaces, TablespacesInPlace: c.InPlace, WALDirectory: c.WALDir, Standby: follow,
+		Progress: a.meter(false).restore(), Logger: a.logger(),
+	}
+	if follow == nil {
+		o.Action = restore.Action(c.Action)
 	}
 	r, p, err := c.prepare(ctx, a, false)
 	if err != nil {

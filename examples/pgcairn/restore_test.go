@@ -98,9 +98,14 @@ func TestPlanAndRestoreRefuse(t *testing.T) {
 		require.Contains(t, string(conf), "recovery_target_action = 'pause'")
 	})
 
-	t.Run("pg_wal and tablespaces where they are wanted", func(t *testing.T) {
-		dir, wal := filepath.Join(h.dir, "inside"), filepath.Join(h.dir, "wal")
-		reader.ok(t, "restore", dir, "--to-immediate", "--waldir", wal, "--tablespaces-in-place")
+	t.Run("a standby with pg_wal and tablespaces where they are wanted", func(t *testing.T) {
+		dir, wal := filepath.Join(h.dir, "standby"), filepath.Join(h.dir, "wal")
+		reader.with("PGCAIRN_SLOT=receiver").ok(t, "restore", dir, "--to-immediate", "--waldir", wal, "--tablespaces-in-place",
+			"--standby", "--primary-conninfo", "host=p", "--primary-slot", "follower")
+		conf, err := os.ReadFile(filepath.Join(dir, "postgresql.auto.conf"))
+		require.NoError(t, err)
+		require.Contains(t, string(conf), "primary_conninfo = 'host=p'\nprimary_slot_name = 'follower'\n")
+		require.FileExists(t, filepath.Join(dir, "standby.signal"))
 		link, err := os.Readlink(filepath.Join(dir, "pg_wal"))
 		require.NoError(t, err)
 		require.Equal(t, wal, link)

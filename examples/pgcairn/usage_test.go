@@ -54,6 +54,9 @@ func TestWrongUsage(t *testing.T) {
 		{"serve without a socket", []string{"wal", "serve"}, "", "<path>"},
 		{"serve with a negative prefetch", []string{"wal", "serve", "x", "--prefetch=-1"}, "", "--prefetch"},
 		{"restore without a directory", []string{"restore"}, "", "<dir>"},
+		{"a primary without a standby", []string{"restore", "x", "--primary-conninfo", "host=p"}, "", "for --standby"},
+		{"a standby with a target", []string{"restore", "x", "--standby", "--to-xid", "7"}, "", "until it is promoted"},
+		{"a standby with an action", []string{"restore", "x", "--standby", "--action", "pause"}, "", "no --action"},
 		{"restore by magic", []string{"restore", "x", "--wal", "magic"}, "", "--wal"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
