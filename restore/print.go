@@ -57,8 +57,10 @@ func (e *UnreachableError) MarshalJSON() ([]byte, error) {
 	})
 }
 
-// MarshalJSON implements json.Marshaler: the members of the plan, and what became of it.
+// MarshalJSON implements json.Marshaler: the members of the plan, with all warnings, and what became of it.
 func (r *Result) MarshalJSON() ([]byte, error) {
+	p := r.Plan.json()
+	p.Warnings = append(p.Warnings, r.Warnings...)
 	return json.Marshal(struct {
 		planJSON
 		Directory     string  `json:"directory"`
@@ -66,7 +68,7 @@ func (r *Result) MarshalJSON() ([]byte, error) {
 		ReusedBytes   int64   `json:"reused_bytes"`
 		Segments      int     `json:"segments"`
 		Took          float64 `json:"duration_seconds"`
-	}{r.Plan.json(), r.Directory, r.RestoredBytes, 0, r.Segments, r.Took.Seconds()})
+	}{p, r.Directory, r.RestoredBytes, 0, r.Segments, r.Took.Seconds()})
 }
 
 // String describes the plan in a few lines.

@@ -35,6 +35,15 @@ type Options struct {
 	// The default, empty, is in the data directory.
 	WALDirectory string
 
+	// Databases are the names of the databases to restore, as they were when the backup was taken; one that it does not have
+	// is a *[DatabaseError]. Always restored are template0, template1 and postgres, all that databases share, and what is
+	// created by the WAL that is replayed. Of the others nothing is fetched: their files are there, but zero, and take no
+	// space. Nobody can connect to them; drop them once the server is up. The default, empty, is all databases.
+	//
+	// WAL may change pages of the others that are zero now, which ends recovery unless ignore_invalid_pages is on, as it is
+	// then; [Result.Warnings] tells what to do about it.
+	Databases []string
+
 	// RestoreCommand is the restore_command by which PostgreSQL is to fetch WAL. The default, empty, stages the WAL of
 	// the plan in pg_wal, so that no program is needed to recover.
 	RestoreCommand string
@@ -75,6 +84,9 @@ type Result struct {
 	RestoredBytes int64 // written; what is zero is left out
 	Segments      int   // of WAL, staged
 	Took          time.Duration
+
+	// Warnings say what to do when PostgreSQL has recovered. Those of the plan come besides.
+	Warnings []string
 }
 
 // progressEvery is how often Options.Progress is called.
@@ -106,18 +118,23 @@ func (p *Plan) Run(ctx context.Context, r *repo.Repo, dir string, o *Options) (*
 	if err != nil {
 		return nil, err
 	}
+	missing, err := leftOut(m, options.Databases)
+	if err != nil {
+		return nil, err
+	}
+	leaveOut(m, missing)
 	d, err := openDestination(dir, m, &options)
 	if err != nil {
 		return nil, err
 	}
 	defer d.close()
-	run := &run{plan: p, repo: r, archive: archive, manifest: m, dest: d, options: options}
+	run := &run{plan: p, repo: r, archive: archive, manifest: m, dest: d, options: options, leftOut: missing}
 	if err := run.all(ctx); err != nil {
 		return nil, err
 	}
 	return &Result{
 		Plan: p, Directory: d.path, RestoredBytes: run.restored.Load(), Segments: int(run.staged.Load()),
-		Took: r.Now().Sub(begun),
+		Took: r.Now().Sub(begun), Warnings: run.warnings(),
 	}, nil
 }
 
@@ -143,6 +160,7 @@ type run struct {
 	manifest *backup.Manifest
 	dest     *destination
 	options  Options
+	leftOut  []backup.Database
 
 	restored, staged atomic.Int64
 	total            int64
@@ -274,7 +292,7 @@ func (r *run) configure() error {
 	files := map[string]string{
 		"backup_label": r.manifest.Label,
 		signalFile:     "",
-		auto:           autoConf(existing, r.plan, &r.options, r.dest.inPlaceSettings()),
+		auto:           autoConf(existing, r.plan, &r.options, r.moreSettings()),
 	}
 	// Debian and others keep this file elsewhere.
 	conf, err := r.dest.readText(main)

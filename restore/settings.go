@@ -22,6 +22,7 @@ var owned = []string{ //nolint:gochecknoglobals // a constant
 	"restore_command", "archive_cleanup_command", "recovery_end_command", "primary_conninfo", "primary_slot_name",
 	"recovery_target", "recovery_target_time", "recovery_target_lsn", "recovery_target_xid", "recovery_target_name",
 	"recovery_target_inclusive", "recovery_target_action", "recovery_target_timeline", "recovery_min_apply_delay",
+	"ignore_invalid_pages",
 }
 
 // setting is one of PostgreSQL's.
@@ -51,6 +52,14 @@ func autoConf(existing string, p *Plan, o *Options, more []setting) string {
 	}
 	return b.String()
 }
+
+// moreSettings are those that depend on what was restored where.
+func (r *run) moreSettings() []setting {
+	return append(r.dest.inPlaceSettings(), databaseSettings(r.leftOut)...)
+}
+
+// warnings say what is left to be done.
+func (r *run) warnings() []string { return databaseWarnings(r.leftOut) }
 
 // recoverySettings say how to recover to the plan's target.
 func recoverySettings(p *Plan, o *Options) []setting {

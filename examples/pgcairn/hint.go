@@ -61,6 +61,7 @@ var hints = []struct {
 	{as[*restore.NotEmptyError], "choose another directory, or empty it"},
 	{as[*restore.TablespaceError], "map each tablespace of the backup by --tablespace NAME=DIR, or give --tablespaces-in-place"},
 	{as[*restore.WALDirectoryError], "let --waldir be a directory outside of the data directory and of tablespaces"},
+	{as[*restore.DatabaseError], "give --only-database a name that the database had when the backup was taken, or leave it out to restore all"},
 	{as[*restore.UnreachableError], "pgcairn list and pgcairn wal list show what there is"},
 
 	{isPrivilege, "connect as a role that may do so: a superuser, or one with EXECUTE on the backup functions"},

@@ -32,7 +32,7 @@ func TestHints(t *testing.T) {
 		&wal.RemovedError{Segment: wal.Segment{Timeline: 1, Size: wal.MinSegmentSize}}, &pgconn.PgError{Code: "42704", Message: "replication slot \"x\" does not exist"},
 		&backup.PromotedError{}, &backup.VersionError{}, &backup.DirectoryError{}, &backup.ClockError{}, &backup.MissingWALError{},
 		&backup.SettingError{}, &backup.PrivilegeError{}, &backup.SessionLostError{Err: errors.New("x")}, &backup.OtherServerError{}, &backup.ArchiveError{}, &noBackupError{fs.ErrNotExist},
-		&restore.NotEmptyError{}, &restore.TablespaceError{}, &restore.WALDirectoryError{}, &restore.UnreachableError{},
+		&restore.NotEmptyError{}, &restore.TablespaceError{}, &restore.WALDirectoryError{}, &restore.DatabaseError{}, &restore.UnreachableError{},
 		&pgconn.PgError{Code: "42501"}, &pgconn.ConnectError{}, syscall.ECONNREFUSED, &net.DNSError{}, &pgconn.ParseConfigError{},
 		syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, fs.ErrPermission,
 	} {

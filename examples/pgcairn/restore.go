@@ -18,6 +18,7 @@ type restoreCommand struct {
 	Tablespaces map[string]string `name:"tablespace" mapsep:"none" placeholder:"NAME=DIR" help:"Where a tablespace goes; repeatable."`
 	InPlace     bool              `name:"tablespaces-in-place" help:"Keep the other tablespaces within the data directory."`
 	WALDir      string            `name:"waldir" placeholder:"DIR" help:"Where pg_wal goes; it is made, or empty."`
+	Databases   []string          `name:"only-database" sep:"none" placeholder:"NAME" help:"Database to restore; repeatable. The files of others are there, but zero: drop them. Default: all."`
 	WAL         string            `name:"wal" enum:"staged,command" default:"staged" help:"How PostgreSQL gets the WAL: ${enum}."`
 	Action      string            `enum:"promote,pause,shutdown" default:"promote" help:"What PostgreSQL does at the target: ${enum}."`
 	standby
@@ -55,7 +56,7 @@ func (c *restoreCommand) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	o := &restore.Options{
-		Tablespaces: c.Tablespaces, TablespacesInPlace: c.InPlace, WALDirectory: c.WALDir, Standby: follow,
+		Tablespaces: c.Tablespaces, TablespacesInPlace: c.InPlace, WALDirectory: c.WALDir, Databases: c.Databases, Standby: follow,
 		Progress: a.meter(false).restore(), Logger: a.logger(),
 	}
 	if follow == nil {
@@ -85,6 +86,9 @@ func (c *restoreCommand) Run(ctx context.Context, a *app) error {
 	return a.print(result, func(w *strings.Builder) {
 		fmt.Fprint(w, p)
 		fmt.Fprintf(w, "restored %s into %s in %.1f s\n", size(result.RestoredBytes), result.Directory, result.Took.Seconds())
+		for _, warning := range result.Warnings {
+			fmt.Fprintf(w, "warning: %s\n", warning)
+		}
 		if os.Geteuid() == 0 {
 			fmt.Fprintln(w, "it belongs to root: give it to the user that runs PostgreSQL (chown -R)")
 		}

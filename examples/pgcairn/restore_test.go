@@ -14,7 +14,7 @@ func TestPlanAndRestoreRefuse(t *testing.T) {
 	h := newHost(t)
 	h.writer().ok(t, "init")
 	c := newCluster(t, h, nil)
-	c.Exec(t, `create tablespace aside location '`+pgtest.Dir(t)+`'`)
+	c.Exec(t, `create tablespace aside location '`+pgtest.Dir(t)+`'`, `create database elsewhere`)
 	near := h.writer().with("PGHOST="+c.Socket, "PGUSER=postgres")
 	older := near.json(t, "backup", "--pgdata", c.Data)["id"].(string)
 	newer := near.json(t, "backup", "--pgdata", c.Data)["id"].(string)
@@ -35,6 +35,7 @@ func TestPlanAndRestoreRefuse(t *testing.T) {
 		{"a tablespace without a place", []string{"restore", fresh}, `tablespace "aside"`, "--tablespace NAME=DIR"},
 		{"a tablespace that is not there", []string{"restore", fresh, "--tablespace", aside, "--tablespace", "more=/x"}, `no tablespace "more"`, "--tablespace"},
 		{"a tablespace that is not empty", []string{"restore", fresh, "--tablespace", "aside=" + occupied}, "is not empty", "choose another directory"},
+		{"a database that is not there", []string{"restore", fresh, "--tablespace", aside, "--only-database", "kept"}, `no database "kept", only elsewhere, postgres, template0, template1`, "--only-database"},
 		{"a pg_wal within", []string{"restore", fresh, "--tablespace", aside, "--waldir", filepath.Join(fresh, "wal")}, "pg_wal cannot go to", "--waldir"},
 		{"a restore point with too long a name", []string{"plan", "--to-name", strings.Repeat("x", 64)}, "63 bytes", ""},
 	} {
@@ -113,6 +114,11 @@ func TestPlanAndRestoreRefuse(t *testing.T) {
 		info, err := os.Lstat(filepath.Join(dir, "pg_tblspc", oid))
 		require.NoError(t, err)
 		require.True(t, info.IsDir())
+	})
+
+	t.Run("one database", func(t *testing.T) {
+		words := reader.ok(t, "restore", filepath.Join(h.dir, "one"), "--to-immediate", "--tablespaces-in-place", "--only-database", "postgres")
+		require.Contains(t, words, "warning: drop the databases that are not restored: elsewhere (base/")
 	})
 
 	t.Run("a damaged manifest", func(t *testing.T) {

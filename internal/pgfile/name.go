@@ -67,6 +67,16 @@ func (r *Relation) directory(dir string) bool {
 	return false
 }
 
+// DatabaseOf returns the OID of the database that a file is of, by its slash-separated path below the data directory: of
+// any file, be it a relation's or another, in base/<db> or pg_tblspc/<oid>/PG_*/<db>.
+func DatabaseOf(p string) (oid uint32, ok bool) {
+	var r Relation
+	if !r.directory(strings.TrimSuffix(p[:strings.LastIndexByte(p, '/')+1], "/")) || r.Database == 0 {
+		return 0, false
+	}
+	return r.Database, true
+}
+
 // number parses an unsigned 32 bit number without sign or leading zeros.
 func number(s string, to *uint32) bool {
 	n, err := strconv.ParseUint(s, 10, 32)

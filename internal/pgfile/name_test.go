@@ -78,3 +78,15 @@ func TestExclusions(t *testing.T) {
 		require.Equal(t, want, pgfile.FileExcluded(file), file)
 	}
 }
+
+func TestDatabaseOf(t *testing.T) {
+	t.Parallel()
+	for p, want := range map[string]uint32{
+		"base/5/16384_vm.1": 5, "base/16385/PG_VERSION": 16385, "pg_tblspc/16390/PG_18_202506291/7/pg_filenode.map": 7,
+		"global/1262": 0, "PG_VERSION": 0, "base/x/1": 0, "base/pgsql_tmp/1": 0, "base/0/1": 0, "base/5": 0, "pg_tblspc/1/PG_18/PG_VERSION": 0, "": 0,
+	} {
+		got, ok := pgfile.DatabaseOf(p)
+		require.Equal(t, want, got, p)
+		require.Equal(t, want != 0, ok, p)
+	}
+}
