@@ -121,7 +121,7 @@ func databaseWarnings(leftOut []backup.Database) []string {
 	}
 	return []string{
 		"drop the databases that are not restored: " + strings.Join(names, ", "),
-		"ignore_invalid_pages is on, so that recovery does not end at pages of these databases: look into the server's log for " +
-			"invalid pages of other databases, then ALTER SYSTEM RESET ignore_invalid_pages",
+		"ignore_invalid_pages is on, so that recovery does not end at pages of these databases: make sure that the server's log has " +
+			"no warning of a page of a relation of any other, then ALTER SYSTEM RESET ignore_invalid_pages",
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -13,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/pgcairn/pgcairn/backup"
 	"github.com/pgcairn/pgcairn/backup/backuptest"
+	"github.com/pgcairn/pgcairn/internal/pgfile"
 	"github.com/pgcairn/pgcairn/internal/pgtest"
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/restore"
@@ -71,6 +73,14 @@ func TestOnlyDatabase(t *testing.T) {
 			require.ErrorContains(t, err, "WAL contains references to invalid pages", "the setting is not needed any more")
 		}
 		b := pgtest.Boot(t, dir, major, nil)
+		// What is ignored is in the log, and nothing of it is of what was restored.
+		ignored := regexp.MustCompile(`page \d+ of relation (\S+) (?:is|was|does|did)`).FindAllStringSubmatch(b.Log(t), -1)
+		require.Equal(t, major%2 == 0, len(ignored) > 0)
+		for _, page := range ignored {
+			oid, ok := pgfile.DatabaseOf(page[1])
+			require.True(t, ok, page[0])
+			require.Contains(t, []string{"other", "spread", "gone"}, m.Catalog.DatabaseName(oid), page[0])
+		}
 		// None of the others lets anybody connect, nor makes the server panic.
 		others := []string{"other", "spread", "by_file", "copied"}
 		for _, db := range others {

@@ -40,8 +40,9 @@ type Options struct {
 	// created by the WAL that is replayed. Of the others nothing is fetched: their files are there, but zero, and take no
 	// space. Nobody can connect to them; drop them once the server is up. The default, empty, is all databases.
 	//
-	// WAL may change pages of the others that are zero now, which ends recovery unless ignore_invalid_pages is on, as it is
-	// then; [Result.Warnings] tells what to do about it.
+	// WAL may change pages of the others that are zero now, as VACUUM does without checksums: PostgreSQL takes that for
+	// damage. So ignore_invalid_pages is on, and damage of the databases that are restored does not end recovery either. Each
+	// such page, with the path of its relation, is a warning in the server's log; [Result.Warnings] says what to do.
 	Databases []string
 
 	// RestoreCommand is the restore_command by which PostgreSQL is to fetch WAL. The default, empty, stages the WAL of
