@@ -1,46 +1,33 @@
 package backup
 
 import (
-	"bufio"
 	"context"
-	"crypto/sha256"
-	"encoding/json"
-	"fmt"
 	"io"
 
 	"github.com/pgcairn/pgcairn/internal/pgfile"
 	"github.com/pgcairn/pgcairn/repo"
 )
 
-// describeBase writes what a server needs to know of a backup to send the difference to it, as a backup_manifest
-// ("Backup Manifest Format" in PostgreSQL's documentation): which files it has, and where its WAL begins and ends.
+// describeBase writes what a server needs to know of a backup to send the difference to it, as a backup_manifest:
+// which files it has, and where its WAL begins and ends.
 //
 // Visibility maps are left out, so that the server sends them whole. Its WAL summaries do not tell of the bits that
 // records of heaps clear (see [pgfile.Incremental]).
 func describeBase(m *Manifest, w io.Writer) error {
-	sum := sha256.New()
-	b := bufio.NewWriter(io.MultiWriter(w, sum)) // keeps its first error
-	_, _ = fmt.Fprintf(b, "{ \"PostgreSQL-Backup-Manifest-Version\": 2,\n\"System-Identifier\": %d,\n\"Files\": [", m.SystemID)
-	comma := ""
-	for _, f := range m.FileList {
-		if r, ok := pgfile.ParseRelation(f.Path); ok && r.Fork == "vm" {
-			continue
+	files := func(yield func(pgfile.ManifestFile) bool) {
+		for _, f := range m.FileList {
+			if r, ok := pgfile.ParseRelation(f.Path); ok && r.Fork == "vm" {
+				continue
+			}
+			if !yield(pgfile.ManifestFile{Path: f.Path, Size: f.Size}) {
+				return
+			}
 		}
-		p, err := json.Marshal(f.Path)
-		if err != nil {
-			return err
-		}
-		_, _ = fmt.Fprintf(b, "%s\n{ \"Path\": %s, \"Size\": %d }", comma, p, f.Size)
-		comma = ","
 	}
-	_, _ = fmt.Fprintf(b, "\n],\n\"WAL-Ranges\": [\n{ \"Timeline\": %d, \"Start-LSN\": \"%s\", \"End-LSN\": \"%s\" }\n],\n",
-		m.Timeline, m.StartLSN, m.StopLSN)
-	if err := b.Flush(); err != nil {
-		return err
+	described := pgfile.BackupManifest{
+		SystemID: m.SystemID, Files: files, Timeline: uint32(m.Timeline), Start: uint64(m.StartLSN), End: uint64(m.StopLSN),
 	}
-	// The checksum is of all lines before its own.
-	_, err := fmt.Fprintf(w, "\"Manifest-Checksum\": \"%x\"}\n", sum.Sum(nil))
-	return err
+	return described.Write(w)
 }
 
 const serverManifests = "server-manifests/"
