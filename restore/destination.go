@@ -51,6 +51,7 @@ type destination struct {
 	locks    []*os.File          // on the directories
 	mark     mark
 	sized    []atomic.Bool // by file of the manifest: it has its full size
+	sums     sums          // by file of the manifest
 }
 
 // openDestination makes sure that the directories exist and can be used.
@@ -59,7 +60,7 @@ func openDestination(dir string, m *backup.Manifest, o *Options) (_ *destination
 	if err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
-	d := &destination{path: dir, manifest: m, outside: map[string]*os.Root{}, sized: make([]atomic.Bool, len(m.FileList))}
+	d := &destination{path: dir, manifest: m, outside: map[string]*os.Root{}, sized: make([]atomic.Bool, len(m.FileList)), sums: make(sums, len(m.FileList))}
 	d.mark = mark{Backup: m.ID, Control: sha256.Sum256(m.Control)}
 	if d.mark.WAL, err = placeWAL(dir, o.WALDirectory); err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pgcairn/pgcairn/backup"
+	"github.com/pgcairn/pgcairn/internal/pgfile"
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/wal"
 	"golang.org/x/sync/errgroup"
@@ -97,6 +98,10 @@ const progressEvery = 200 * time.Millisecond
 // directory that an earlier Run was killed in is cleared and used again. When Run returns nil everything is on disk and
 // PostgreSQL can be started; before, it cannot, since pg_control comes last. Files and directories are private to the
 // user that runs the restore, and have to be given to the user that runs PostgreSQL.
+//
+// A backup_manifest says what was restored, with checksums: until PostgreSQL is started, pg_verifybackup finds out whether
+// all is as it was written, and whether the WAL that makes the backup consistent is there. Where that is not staged, or a
+// timeline begins within it, it needs --no-parse-wal.
 //
 // Every byte is checked before it is written: content that is not what was backed up is a *[repo.CorruptError].
 func (p *Plan) Run(ctx context.Context, r *repo.Repo, dir string, o *Options) (*Result, error) {
@@ -279,7 +284,7 @@ func (r *run) stage(ctx context.Context, name string) error {
 	return nil
 }
 
-// configure writes what tells PostgreSQL how to recover.
+// configure writes what tells PostgreSQL how to recover, and what tells pg_verifybackup what was restored.
 func (r *run) configure() error {
 	const main, auto = "postgresql.conf", "postgresql.auto.conf"
 	signalFile := "recovery.signal"
@@ -308,7 +313,8 @@ func (r *run) configure() error {
 			return err
 		}
 	}
-	return nil
+	files[pgfile.ControlPath] = string(r.manifest.Control) // to come
+	return r.describe(files)
 }
 
 // notMissing hides fs.ErrNotExist: a missing pack or segment is no answer to whether the backup exists.

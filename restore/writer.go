@@ -35,6 +35,7 @@ func (w *fileWriter) write(file int, b []byte, off int64) error {
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
+	w.d.sums.add(file, &w.d.manifest.FileList[file], b, off)
 	durable.StartWriteback(w.open, off, int64(n))
 	return nil
 }

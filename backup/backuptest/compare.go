@@ -12,8 +12,8 @@ import (
 )
 
 // Compare tells how a restored data directory differs from the files of the cluster as they are now. It leaves out what
-// a restore writes itself: WAL, pg_control, backup_label, recovery.signal, and the configuration files postgresql.conf
-// and postgresql.auto.conf. Tablespaces are followed.
+// a restore writes itself: WAL, pg_control, backup_label, backup_manifest, recovery.signal or standby.signal, and the
+// configuration files postgresql.conf and postgresql.auto.conf. Tablespaces are followed.
 func (c *Cluster) Compare(dir string) error {
 	var wrong []error
 	want := c.Files()
@@ -40,7 +40,8 @@ func (c *Cluster) Compare(dir string) error {
 // written tells whether a path below the data directory is one that a restore writes itself.
 func written(p string) bool {
 	switch p {
-	case "global/pg_control", "backup_label", "recovery.signal", "postgresql.conf", "postgresql.auto.conf":
+	case "global/pg_control", "backup_label", "backup_manifest", "recovery.signal", "standby.signal",
+		"postgresql.conf", "postgresql.auto.conf":
 		return true
 	}
 	return strings.HasPrefix(p, "pg_wal/")
