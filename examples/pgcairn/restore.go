@@ -90,7 +90,7 @@ func (c *restoreCommand) Run(ctx context.Context, a *app) error {
 			fmt.Fprintf(w, "warning: %s\n", warning)
 		}
 		if os.Geteuid() == 0 {
-			fmt.Fprintln(w, "it belongs to root: give it to the user that runs PostgreSQL (chown -R)")
+			fmt.Fprintln(w, "it belongs to root: give it, and what pg_wal and pg_tblspc link to, to the user that runs PostgreSQL (chown -R)")
 		}
 	})
 }
