@@ -28,11 +28,21 @@ type Control struct {
 	Timeline        uint32 // of the latest checkpoint
 	MinRecovery     uint64 // LSN up to which a standby's files may have come; 0 when not in recovery
 	MinTimeline     uint32 // of that
-	MaxConnections  uint32
+	Resources       Resources
 	PageSize        uint32 // in bytes
 	RelSegPages     uint32 // pages in a file of a relation
 	WALSegmentSize  uint32 // in bytes
 	ChecksumVersion uint32 // 0: no page checksums
+}
+
+// Resources are the settings of the server that wrote pg_control which must not be lower where its WAL is replayed
+// (CheckRequiredParameterValues of PostgreSQL's xlogrecovery.c).
+type Resources struct {
+	MaxConnections          uint32
+	MaxWorkerProcesses      uint32
+	MaxWALSenders           uint32
+	MaxPreparedTransactions uint32
+	MaxLocksPerTransaction  uint32
 }
 
 // ParseControl parses and checks the content of pg_control of PostgreSQL 13 to 18, on a little-endian machine.
@@ -59,7 +69,10 @@ func ParseControl(b []byte) (Control, error) {
 	c.Timeline = le.Uint32(b[48:])
 	c.MinRecovery = le.Uint64(b[136:])
 	c.MinTimeline = le.Uint32(b[144:])
-	c.MaxConnections = le.Uint32(b[180:])
+	c.Resources = Resources{
+		MaxConnections: le.Uint32(b[180:]), MaxWorkerProcesses: le.Uint32(b[184:]), MaxWALSenders: le.Uint32(b[188:]),
+		MaxPreparedTransactions: le.Uint32(b[192:]), MaxLocksPerTransaction: le.Uint32(b[196:]),
+	}
 	c.PageSize = le.Uint32(b[216:])
 	c.RelSegPages = le.Uint32(b[220:])
 	c.WALSegmentSize = le.Uint32(b[228:])

@@ -41,7 +41,10 @@ func fill(t *testing.T, c *pgtest.Cluster) {
 func TestServersFiles(t *testing.T) {
 	t.Parallel()
 	pgtest.Each(t, func(t *testing.T, major int) {
-		c := pgtest.New(t, &pgtest.Options{Major: major, SegmentSize: 1 << (20 + major%3), Conf: map[string]string{"autovacuum": "off"}})
+		c := pgtest.New(t, &pgtest.Options{Major: major, SegmentSize: 1 << (20 + major%3), Conf: map[string]string{
+			"autovacuum": "off", "max_connections": "41", "max_worker_processes": "42", "max_wal_senders": "43",
+			"max_prepared_transactions": "44", "max_locks_per_transaction": "45",
+		}})
 		fill(t, c)
 		requireControl(t, c)
 		requireLabel(t, c)
@@ -75,11 +78,14 @@ func requireControl(t *testing.T, c *pgtest.Cluster) {
 	var want pgfile.Control
 	require.NoError(t, c.Connect(t).QueryRow(t.Context(), `
 		SELECT s.system_identifier, s.pg_control_version, s.catalog_version_no, c.redo_lsn - '0/0'::pg_lsn, c.timeline_id,
-			current_setting('max_connections')::int, i.database_block_size, i.blocks_per_segment, i.bytes_per_wal_segment,
+			current_setting('max_connections')::int, current_setting('max_worker_processes')::int,
+			current_setting('max_wal_senders')::int, current_setting('max_prepared_transactions')::int,
+			current_setting('max_locks_per_transaction')::int, i.database_block_size, i.blocks_per_segment, i.bytes_per_wal_segment,
 			i.data_page_checksum_version, r.min_recovery_end_lsn - '0/0'::pg_lsn, r.min_recovery_end_timeline
 		FROM pg_control_system() s, pg_control_checkpoint() c, pg_control_init() i, pg_control_recovery() r`).Scan(
 		&want.SystemID, &want.ControlVersion, &want.CatalogVersion, &want.CheckpointRedo, &want.Timeline,
-		&want.MaxConnections, &want.PageSize, &want.RelSegPages, &want.WALSegmentSize, &want.ChecksumVersion,
+		&want.Resources.MaxConnections, &want.Resources.MaxWorkerProcesses, &want.Resources.MaxWALSenders,
+		&want.Resources.MaxPreparedTransactions, &want.Resources.MaxLocksPerTransaction, &want.PageSize, &want.RelSegPages, &want.WALSegmentSize, &want.ChecksumVersion,
 		&want.MinRecovery, &want.MinTimeline))
 	want.State = 6 // DB_IN_PRODUCTION
 	if c.InRecovery(t) {
