@@ -129,7 +129,10 @@ func run(ctx context.Context, r *repo.Repo, o *Options, plan func() (*restore.Pl
 		}
 		d.options.Logger.InfoContext(ctx, "drill", "phase", phase.name)
 		since := r.Now()
-		err := phase.do(ctx)
+		err := ctx.Err()
+		if err == nil {
+			err = phase.do(ctx)
+		}
 		*phase.took = r.Now().Sub(since)
 		if err != nil {
 			if ctx.Err() != nil {
