@@ -13,6 +13,7 @@ type commandLine struct {
 	WAL     walCommand     `cmd:"" name:"wal" help:"Archive WAL and bring it back."`
 	Plan    planCommand    `cmd:"" help:"Say how a target would be recovered, and touch nothing."`
 	Restore restoreCommand `cmd:"" help:"Restore a backup, ready to be recovered to a target."`
+	Drill   drillCommand   `cmd:"" help:"Prove that a recovery would work: restore to a scratch directory, boot, query, clean up."`
 	Key     keyCommand     `cmd:"" help:"Make encryption keys."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/pgcairn/pgcairn/crypto"
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/restore"
+	"github.com/pgcairn/pgcairn/restore/drill"
 	"github.com/pgcairn/pgcairn/wal"
 )
 
@@ -58,6 +59,13 @@ var hints = []struct {
 	{as[*backup.ArchiveError], "look at the server's log for what archive_command printed, and whether its --repo is this one"},
 
 	{as[*noBackupError], "pgcairn list shows the backups there are"},
+	{as[*drill.BinaryError], "install that major version, or give the directory of its programs by --pgbin"},
+	{as[*drill.UserError], "give a user that can reach the scratch directory, such as postgres, by --os-user; or run pgcairn as that user"},
+	{as[*drill.BusyError], "wait for the end of that drill, or give another directory by --scratch"},
+	{as[*drill.ServerError], "the end of the server's log is in the report"},
+	{as[*drill.ElsewhereError], "pgcairn plan and pgcairn windows tell what can be recovered; the end of the server's log is in the report"},
+	{as[*drill.CheckError], "the report tells of every check"},
+
 	{as[*restore.NotEmptyError], "choose another directory, or empty it"},
 	{as[*restore.TablespaceError], "map each tablespace of the backup by --tablespace NAME=DIR, or give --tablespaces-in-place"},
 	{as[*restore.WALDirectoryError], "let --waldir be a directory outside of the data directory and of tablespaces"},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pgcairn/pgcairn/backup"
 	"github.com/pgcairn/pgcairn/restore"
+	"github.com/pgcairn/pgcairn/restore/drill"
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 )
@@ -104,4 +105,12 @@ func (m meter) restore() func(restore.Progress) {
 	return func(p restore.Progress) {
 		m(gauge{phase: "restore: " + p.Phase, done: p.RestoredBytes, total: p.TotalBytes})
 	}
+}
+
+// drill adapts the meter to the phases of a drill.
+func (m meter) drill() func(drill.Phase) {
+	if m == nil {
+		return nil
+	}
+	return func(p drill.Phase) { m(gauge{phase: "drill: " + string(p)}) }
 }

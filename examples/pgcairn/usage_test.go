@@ -57,6 +57,10 @@ func TestWrongUsage(t *testing.T) {
 		{"a primary without a standby", []string{"restore", "x", "--primary-conninfo", "host=p"}, "", "for --standby"},
 		{"a standby with a target", []string{"restore", "x", "--standby", "--to-xid", "7"}, "", "until it is promoted"},
 		{"a standby with an action", []string{"restore", "x", "--standby", "--action", "pause"}, "", "no --action"},
+		{"drill to two targets", []string{"drill", "--to-xid", "7", "--random", "moment"}, "", "--random chooses"},
+		{"drill of a random backup, given", []string{"drill", "--random", "moment", "--timeline", "2"}, "", "--random chooses"},
+		{"drill of a random mood", []string{"drill", "--random", "mood"}, "", "--random"},
+		{"drill by magic", []string{"drill", "--amcheck", "magic"}, "", "--amcheck"},
 		{"restore by magic", []string{"restore", "x", "--wal", "magic"}, "", "--wal"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
