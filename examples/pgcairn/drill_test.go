@@ -50,6 +50,11 @@ func TestDrill(t *testing.T) {
 	reader.ok(t, args("--random", "moment")...)
 	reader.ok(t, args("--to-immediate", "--progress", "none")...)
 
+	out := reader.with("PGSERVICE=no_such_service").run(t, args()...)
+	require.Equal(t, 1, out.code)
+	require.Contains(t, out.stdout, "drill: FAILED, phase plan: ")
+	require.Contains(t, out.stderr, "service")
+
 	for _, w := range []struct {
 		name, phase   string
 		damage        func()

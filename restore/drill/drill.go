@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pgcairn/pgcairn/backup"
@@ -44,7 +46,8 @@ type Options struct {
 	// by itself.
 	Preload string
 
-	// Settings are more settings of the server. They win over the drill's own, which keep the copy to itself and small.
+	// Settings are more settings of the server. They win over the drill's own, which keep the copy to itself, and small: it
+	// has shared_buffers of 128MB. Where its socket and its log are stays as it is.
 	Settings map[string]string
 
 	// Env are more environment variables of the server, as NAME=value, and so of a restore_command. It has few otherwise.
@@ -188,6 +191,15 @@ func (d *drill) validate() error {
 	o := &d.options
 	if len(d.restore.Tablespaces) > 0 || d.restore.KeepArchiving {
 		return errors.New("Restore.Tablespaces and Restore.KeepArchiving are not for a drill: it keeps all in its own directory")
+	}
+	for name := range o.Settings {
+		// As the command line has it, in which case and hyphens do not matter.
+		if slices.Contains(essential(), strings.ToLower(strings.ReplaceAll(name, "-", "_"))) {
+			return fmt.Errorf("the setting %s is the drill's own", name)
+		}
+	}
+	if _, err := connConfig(); err != nil {
+		return err
 	}
 	switch o.Amcheck {
 	case NoAmcheck, Indexes, HeapAllIndexed:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -69,6 +70,7 @@ func TestDrill(t *testing.T) {
 		}
 		require.Greater(t, r.Checks[8].Rows, int64(50), "indexes")
 		require.NotEmpty(t, r.Log)
+		require.NotContains(t, strings.Join(r.Log, "\n"), "starting up", "it was not asked before it could answer")
 		requireJSON(t, r)
 	})
 }

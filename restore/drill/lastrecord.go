@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/restore"
@@ -22,24 +23,31 @@ func lastRecord(ctx context.Context, r *repo.Repo, p *restore.Plan, data string)
 	if err != nil {
 		return 0, err
 	}
+	if len(p.WAL) == 0 {
+		return 0, nil
+	}
 	way := p.WAL[len(p.WAL)-1]
 	// One record may be longer than a segment, in which then none begins.
-	for from := way.Last; last == 0 && from.Number >= way.First.Number; from = from.Prev() {
-		content, w := io.Pipe()
-		go func() { w.CloseWithError(copySegments(ctx, archive, from, way.Last, data, w)) }()
-		last, err = lastOf(content)
-		_ = content.CloseWithError(errStopped) // which ends who writes to it
-		if err != nil {
-			return 0, err
-		}
-		if from.Number == 0 {
-			break
+	for from := way.Last; ; from = from.Prev() {
+		last, err = lastFrom(ctx, archive, from, way.Last, data)
+		if err != nil || last != 0 || from.Number == way.First.Number {
+			return last, err
 		}
 	}
-	return last, nil
 }
 
-var errStopped = errors.New("drill: stopped")
+// lastFrom is where the last record of segments that follow each other begins, or 0 when none does.
+func lastFrom(ctx context.Context, a *wal.Archive, first, end wal.Segment, data string) (wal.LSN, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	content, w := io.Pipe()
+	var read sync.WaitGroup
+	read.Go(func() { w.CloseWithError(copySegments(ctx, a, first, end, data, w)) })
+	last, err := lastOf(content)
+	cancel()
+	_ = content.Close() // which ends who writes to it
+	read.Wait()
+	return last, err
+}
 
 // lastOf is where the last record of some WAL begins, or 0 when none does.
 func lastOf(content io.Reader) (last wal.LSN, err error) {

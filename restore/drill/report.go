@@ -90,6 +90,9 @@ func (r *Report) String() string {
 		row("target", "%s, on timeline %d", r.Plan.Target, r.Plan.Timeline)
 		row("backup", "%s: %s, consistent from %s at %s", r.Plan.Backup.ID, r.Plan.Backup.Type, r.Plan.Backup.StopLSN,
 			r.Plan.Backup.StoppedAt.Format(time.RFC3339))
+		for _, w := range r.Plan.Warnings {
+			row("warning", "%s", w)
+		}
 	}
 	if p := r.RecoveredTo; p != nil {
 		row("recovered", "to %s", p)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -86,6 +87,14 @@ func (s *server) arguments(r pgfile.Resources) []string {
 	return args
 }
 
+// essential are settings without which the drill would not find or understand its server.
+func essential() []string {
+	return []string{
+		"data_directory", "hba_file", "ident_file", "port", "unix_socket_directories", "logging_collector", "log_destination",
+		"log_line_prefix", "log_min_messages", "lc_messages",
+	}
+}
+
 // private are the settings that keep a server to itself, whatever the files that came with the backup say.
 func (s *server) private() map[string]string {
 	set := map[string]string{
@@ -152,11 +161,29 @@ func (s *server) await(ctx context.Context) (outcome, error) {
 			return 0, ctx.Err()
 		case <-tick.C:
 		}
+		if !s.accepts() {
+			continue // and do not fill its log with attempts
+		}
 		state, ready, err := s.ask(ctx)
 		if ready || err != nil {
 			return state, err
 		}
 	}
+}
+
+// accepts tells whether the server has said that it takes connections: in the eighth line of its lock file (pidfile.h of
+// PostgreSQL), as pg_ctl reads it. Without hot_standby it is a standby there that takes none.
+func (s *server) accepts() bool {
+	b, err := os.ReadFile(filepath.Join(s.scratch.path(dataName), "postmaster.pid"))
+	if err != nil {
+		return false
+	}
+	lines := strings.Split(string(b), "\n")
+	if len(lines) < 8 {
+		return false
+	}
+	status := strings.TrimSpace(lines[7])
+	return status == "ready" || status == "standby" && s.action == restore.Pause
 }
 
 // ask asks the server once whether recovery has ended.
@@ -166,6 +193,9 @@ func (s *server) ask(ctx context.Context) (state outcome, ready bool, err error)
 		var refused *pgconn.PgError
 		if errors.As(err, &refused) && refused.Code != "57P03" { // cannot_connect_now
 			return 0, false, fmt.Errorf("the server has recovered, and cannot be asked: %w", err)
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			return 0, false, fmt.Errorf("the server cannot be reached: %w", err)
 		}
 		return 0, false, nil // it is not there yet, or not any more
 	}
@@ -198,20 +228,24 @@ func (s *server) connect(ctx context.Context, database string) (*pgx.Conn, error
 }
 
 func (s *server) connectTo(ctx context.Context, database string) (*pgx.Conn, error) {
-	// What stands there is not taken from libpq's environment.
-	config, err := pgx.ParseConfig("host=/ port=5432 user=x password=x dbname=x sslmode=disable target_session_attrs=any")
+	config, err := connConfig()
 	if err != nil {
 		return nil, err
 	}
 	config.Host, config.Port, config.User, config.Password, config.Database = s.scratch.socket, port, s.options.role(), "", database
-	config.Fallbacks = nil
-	// Settings of a database or a role do not count either.
+	// Settings of a database or a role do not count, nor those of libpq's environment.
 	config.RuntimeParams = map[string]string{
 		"application_name": "pgcairn drill", "session_preload_libraries": "", "local_preload_libraries": "", "timezone": "UTC",
 		"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0",
 		"default_transaction_read_only": "off",
 	}
 	return pgx.ConnectConfig(ctx, config)
+}
+
+// connConfig is what connections have in common. What stands there is not taken from libpq's environment, but a service
+// that is named there has to exist.
+func connConfig() (*pgx.ConnConfig, error) {
+	return pgx.ParseConfig("host=/ port=5432 user=x password=x dbname=x sslmode=disable target_session_attrs=any")
 }
 
 // closeConn closes a connection, whose server may be gone by then, also when the context has ended.
