@@ -1,6 +1,8 @@
 package backup_test
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -90,4 +92,28 @@ func TestCatalog(t *testing.T) {
 		require.NotContains(t, grown, "public.there")
 		require.Empty(t, backup.Diff(b, b))
 	})
+}
+
+// A role that is permitted few connections is told all names nevertheless: databases are asked alone where two at a time
+// are too many.
+func TestCatalogByFewConnections(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, nil)
+	for i := range 6 {
+		c.Exec(t, fmt.Sprintf(`create database db%d`, i))
+	}
+	// One for the backup, and one for names.
+	log, text := logTo()
+	dsn := newRole(t, c, `create role limited login connection limit 2`)
+	s, err := backup.Directory(c.Data, dsn, &backup.DirectoryOptions{Logger: log})
+	require.NoError(t, err)
+	m, err := backup.Take(t.Context(), newRepo(t, nil, nil), s, nil)
+	require.NoError(t, err)
+	require.NotContains(t, text.String(), "without names")
+	require.Greater(t, len(m.Catalog.Databases), 6)
+	for _, d := range m.Catalog.Databases { // of which template0 permits no connections
+		named := slices.ContainsFunc(m.Catalog.Relations, func(r backup.Relation) bool { return r.Database == d.OID })
+		require.Equal(t, d.Name != "template0", named, d.Name)
+	}
+	require.Positive(t, strings.Count(c.Log(t), `too many connections for role "limited"`), "two at a time were too many")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
@@ -20,6 +21,13 @@ func recoverySettings() []string {
 
 // catalogConnections is how many databases are asked at a time.
 const catalogConnections = 2
+
+// A connection counts until its process has ended, also one that was refused since there were too many. So who is refused
+// alone is asked again after pauses that double, until they are so long that there are too many for another reason.
+const (
+	catalogPause        = 10 * time.Millisecond
+	longestCatalogPause = time.Second
+)
 
 const databaseQuery = `select oid, datname, dattablespace, datallowconn from pg_database order by oid`
 
@@ -74,9 +82,21 @@ func (s *server) catalog(ctx context.Context, connect func(ctx context.Context, 
 		})
 	}
 	_ = g.Wait()
+	pause := catalogPause
 	for i, name := range open {
 		if codeOf(failed[i]) == tooManyConnections {
 			lists[i], failed[i] = s.relations(ctx, name, connect) // alone
+		}
+		for ; codeOf(failed[i]) == tooManyConnections && pause < longestCatalogPause; pause *= 2 {
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				return fail(ctx.Err())
+			}
+			lists[i], failed[i] = s.relations(ctx, name, connect)
+		}
+		if failed[i] == nil {
+			pause = catalogPause
 		}
 		if ctx.Err() != nil {
 			return fail(ctx.Err())
