@@ -65,6 +65,16 @@ func spanOf(pieces []Piece) (x extent, ok bool) {
 	return x, x.to-x.from <= sentUnit
 }
 
+// in returns the first frame of a file that begins in an extent, if it ends there too.
+func (b baseFrames) in(file int, x extent) (baseFrame, bool) {
+	frames := b.of[file]
+	i, _ := slices.BinarySearchFunc(frames, x.from, func(f baseFrame, from int64) int { return cmp.Compare(f.from, from) })
+	if file == gone || i == len(frames) || frames[i].to > x.to {
+		return baseFrame{}, false
+	}
+	return frames[i], true
+}
+
 // findHad finds what the base has of relations' files.
 func (b *baseFrames) findHad() {
 	b.had = map[int][]extent{}

@@ -37,7 +37,7 @@ type collector struct {
 	id      ID
 	start   Start
 	entries []Entry
-	diff    *difference // nil for a full backup
+	diff    *difference // nil for a full backup that takes nothing over
 	work    work
 	total   int64       // bytes to be read
 	pace    *pace.Pacer // nil for as fast as it goes
@@ -55,6 +55,7 @@ type collector struct {
 	mu       sync.Mutex
 	sizes    []int64 // by entry; -1 while it has not been found
 	packs    []PackPieces
+	taken    []PackPieces // of packs, those that were left, once the account is entered into a manifest
 	suspects []suspect
 }
 
@@ -68,16 +69,11 @@ func newCollector(r *repo.Repo, id ID, start Start, entries []Entry, d *differen
 	c := &collector{repo: r, id: id, start: start, entries: entries, diff: d, work: w, sizes: make([]int64, len(entries))}
 	for i, e := range entries {
 		c.sizes[i] = -1
-		for _, x := range w.read[i] {
-			c.total += max(0, min(x.to, e.Size)-x.from)
-		}
 		if w.listed[i] {
 			c.sizes[i] = e.Size
 		}
 	}
-	for _, f := range w.compare {
-		c.total += int64(d.base.PackList[f.pack].Frames[f.frame].Raw)
-	}
+	c.total = w.bytes(entries, d)
 	return c
 }
 
@@ -257,7 +253,7 @@ func (c *collector) note(w *repo.PackWriter, pieces [][]Piece) []byte {
 	return b
 }
 
-// discard deletes the objects of a backup that has failed. What cannot be deleted takes space until a full backup takes it
+// discard deletes the objects of a backup that has failed. What cannot be deleted takes space until a later one takes it
 // over, or retention sweeps it, and does no harm.
 func (c *collector) discard(ctx context.Context) error {
 	if c.serverManifest {
@@ -301,11 +297,10 @@ func (c *collector) fill(m *Manifest, stop wal.LSN) {
 		m.StoredBytes += p.Size
 	}
 	if c.diff != nil {
-		kept := c.diff.keep(index, c.sizes)
-		c.packs = append(c.packs, kept...)
-		if c.diff.full {
-			m.ReusedBytes = reused(kept)
-		}
+		var kept []PackPieces
+		kept, c.taken = c.diff.keep(index, c.sizes)
+		c.packs = slices.Concat(c.packs, kept, c.taken)
+		m.ReusedBytes = reused(c.taken)
 		m.BadPageList = c.diff.badPages(index, c.sizes, c.start, c.entries)
 	}
 	slices.SortFunc(c.packs, func(a, b PackPieces) int { return cmp.Compare(a.Key, b.Key) })

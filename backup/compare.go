@@ -54,11 +54,12 @@ func (w *worker) ranges(ctx context.Context, far RangeReader, spans []span) erro
 	return nil
 }
 
-// compare reads what a frame of the base holds from the files as they are, and stores it where it is not the same.
+// compare reads what a frame of the base, or one that was left, holds from the files as they are, and stores it where it
+// is not the same.
 func (w *worker) compare(ctx context.Context, f frameRef) error {
 	d := w.c.diff
-	pieces := d.base.PackList[f.pack].Pieces[f.frame]
-	if cap(w.frame)-len(w.frame) < d.base.PackList[f.pack].Frames[f.frame].Raw || len(w.pieces)+len(pieces) > maxFramePieces {
+	pieces := d.packs[f.pack].Pieces[f.frame]
+	if cap(w.frame)-len(w.frame) < d.packs[f.pack].Frames[f.frame].Raw || len(w.pieces)+len(pieces) > maxFramePieces {
 		if err := w.flush(); err != nil {
 			return err
 		}
@@ -76,7 +77,7 @@ func (w *worker) compare(ctx context.Context, f frameRef) error {
 		if err != nil {
 			return err
 		}
-		if d.full {
+		if d.wasLeft(f) {
 			if err := w.verifyAll(ctx, k, buf[total:total+n], p.Offset); err != nil {
 				return err
 			}
@@ -84,6 +85,9 @@ func (w *worker) compare(ctx context.Context, f frameRef) error {
 		counts[i], total, short = n, total+n, short || n < p.Length
 	}
 	if hash, whole := d.hash(f); whole && !short && repo.HashOf(buf[:total]) == hash {
+		if d.wasLeft(f) {
+			d.fits(f)
+		}
 		return nil
 	}
 	return w.replace(ctx, f, buf, counts)
@@ -113,13 +117,14 @@ func (w *worker) readPiece(ctx context.Context, file int, b []byte, off int64) (
 	return n, nil
 }
 
-// replace stores what was read of a frame's pieces, one behind the other in buf, instead of what the base has: all of it
-// or, by LSN, the pages of relations that have changed.
+// replace stores what was read of a frame's pieces, one behind the other in buf, instead of what the frame has: all of it
+// or, by LSN, the pages of relations that have changed since the base. What is put off is not stored.
 func (w *worker) replace(ctx context.Context, f frameRef, buf []byte, counts []int) error {
 	d := w.c.diff
-	pieces := d.base.PackList[f.pack].Pieces[f.frame]
+	pieces := d.packs[f.pack].Pieces[f.frame]
+	left := d.wasLeft(f)
 	some := false // a page tells by its LSN that it has changed
-	if d.by == ByLSN && w.logged {
+	if d.by == ByLSN && w.logged && !left {
 		rest := buf
 		for _, n := range counts {
 			for at := 0; at < n; at += int(w.c.start.PageSize) {
@@ -133,7 +138,7 @@ func (w *worker) replace(ctx context.Context, f frameRef, buf []byte, counts []i
 		if k == gone {
 			continue
 		}
-		pages, err := w.pagesAgain(ctx, k)
+		pages, err := w.pagesAgain(ctx, k, left)
 		if err != nil {
 			return err
 		}
@@ -144,13 +149,19 @@ func (w *worker) replace(ctx context.Context, f frameRef, buf []byte, counts []i
 			if some && !d.changed(page, pages.size) {
 				continue
 			}
+			x := extent{off, off + int64(len(page))}
+			if !left {
+				d.replace(k, x)
+				if d.putOff(k, x) {
+					continue
+				}
+			}
 			if err := w.take(ctx, pages, k, off, page); err != nil {
 				return err
 			}
-			d.replace(k, extent{off, off + int64(len(page))})
 		}
 		// What the file does not have any more.
-		if n := counts[i]; n < p.Length {
+		if n := counts[i]; n < p.Length && !left {
 			d.replace(k, extent{p.Offset + int64(n), p.Offset + int64(p.Length)})
 		}
 	}
@@ -168,10 +179,10 @@ func (w *worker) verifyAll(ctx context.Context, file int, b []byte, off int64) e
 	return nil
 }
 
-// pagesAgain is pagesOf a file that need not be the one that is open.
-func (w *worker) pagesAgain(ctx context.Context, file int) (pages, error) {
+// pagesAgain is pagesOf a file that need not be the one that is open, whose pages may have been verified.
+func (w *worker) pagesAgain(ctx context.Context, file int, verified bool) (pages, error) {
 	p := w.pagesOf(w.c.entries[file].Path)
-	p.verify = p.verify && !w.c.diff.full // where they have been
+	p.verify = p.verify && !verified
 	if !p.verify {
 		return p, nil
 	}

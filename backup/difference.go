@@ -10,37 +10,59 @@ import (
 	"github.com/pgcairn/pgcairn/wal"
 )
 
-// difference is what a backup takes from the one it builds on.
+// difference is what a backup takes from the one it builds on, the base, and from what killed ones have left. A full backup
+// has a base with nothing in it.
 type difference struct {
 	base  *Manifest
 	by    Method
-	full  bool       // the base is what killed backups have left, and nobody has seen to its pages' checksums
-	entry []int      // by file of the base: the index of the entry with the same path, or gone
-	read  [][]extent // by entry: what is read, and so not taken from the base
+	packs []PackPieces // the base's, and behind them those that were left
+	left  int          // index of the first that was left
+	entry []int        // by file of the base, and behind them of what was left: the entry with the same path, or gone
+	read  [][]extent   // by entry: what is read, and so not taken from the base
 
 	mu       sync.Mutex
-	replaced map[int][]extent // by entry: what is not taken from the base besides
+	replaced map[int][]extent  // by entry: what is not taken from the base besides
+	later    map[int][]extent  // by entry: what of that is not stored at once; nil unless that is to be put off
+	fit      map[frameRef]bool // those that were left, and hold what the files do
 }
 
 const gone = -1
 
 // newDifference returns the difference to a base of which nothing is known to be there yet.
 func newDifference(base *Manifest, by Method) *difference {
-	d := &difference{base: base, by: by, entry: make([]int, len(base.FileList)), replaced: map[int][]extent{}}
-	for i := range d.entry {
-		d.entry[i] = gone
-	}
+	d := &difference{base: base, by: by, packs: base.PackList, left: len(base.PackList), replaced: map[int][]extent{}, fit: map[frameRef]bool{}}
+	d.addFiles(len(base.FileList))
 	return d
 }
 
-// frameRef is a frame of the base.
+// addFiles makes room for files of which nothing is known to be there yet, and returns the index of the first.
+func (d *difference) addFiles(n int) int {
+	first := len(d.entry)
+	d.entry = append(d.entry, slices.Repeat([]int{gone}, n)...)
+	return first
+}
+
+// frameRef is a frame of the base, or one that was left.
 type frameRef struct{ pack, frame int }
 
 // work is what there is to do.
 type work struct {
 	read    [][]extent // by entry: to be read and stored
 	listed  []bool     // by entry: what is not read of it is in the base, up to the size that was listed
-	compare []frameRef // of the base: to be compared with the files as they are
+	compare []frameRef // to be compared with the files as they are
+}
+
+// bytes is how many there are to be read.
+func (w work) bytes(entries []Entry, d *difference) (sum int64) {
+	for i, all := range w.read {
+		for _, x := range all {
+			sum += max(0, min(x.to, entries[i].Size)-x.from)
+		}
+	}
+	for _, f := range w.compare {
+		sum += int64(d.packs[f.pack].Frames[f.frame].Raw)
+	}
+	return sum
 }
 
 // all is the work of a full backup.
@@ -89,11 +111,7 @@ func subtract(base *Manifest, entries []Entry, start Start, blocks *wal.Blocks, 
 			}
 		}
 	}
-	slices.SortFunc(covered, comparePieces)
-	for len(covered) > 0 {
-		k := covered[0].entry
-		w.read[k], covered = between(covered)
-	}
+	w.leaveOut(covered)
 	base.FileList, base.Catalog = nil, nil // there may be millions of either, and none is needed any more
 	return d, w
 }
@@ -108,16 +126,36 @@ func comparePieces(a, b piece) int {
 	return cmp.Or(cmp.Compare(a.entry, b.entry), cmp.Compare(a.from, b.from))
 }
 
-// between returns what lies between the pieces of the first entry, and before and behind them, and the pieces of others.
-func between(pieces []piece) (gaps []extent, others []piece) {
-	at, n := int64(0), 0
-	for ; n < len(pieces) && pieces[n].entry == pieces[0].entry; n++ {
-		if pieces[n].from > at {
-			gaps = append(gaps, extent{at, pieces[n].from})
+// leaveOut has pieces, of which no two overlap, not read.
+func (w work) leaveOut(pieces []piece) {
+	slices.SortFunc(pieces, comparePieces)
+	for len(pieces) > 0 {
+		k, n := pieces[0].entry, 0
+		var without []extent
+		for n < len(pieces) && pieces[n].entry == k {
+			n++
 		}
-		at = pieces[n].to
+		others := pieces[:n]
+		for _, x := range w.read[k] {
+			for len(others) > 0 && others[0].from < x.to {
+				p := others[0]
+				if p.to > x.from {
+					if p.from > x.from {
+						without = append(without, extent{x.from, p.from})
+					}
+					x.from = p.to
+				}
+				if p.to > x.to { // it goes on in the next
+					break
+				}
+				others = others[1:]
+			}
+			if x.from < x.to {
+				without = append(without, x)
+			}
+		}
+		w.read[k], pieces = without, pieces[n:]
 	}
-	return append(gaps, extent{at, toEnd}), pieces[n:]
 }
 
 // entryOf is the index of the entry that a piece belongs to, or gone.
@@ -160,30 +198,49 @@ func (d *difference) replace(entry int, e extent) {
 	d.replaced[entry] = addExtent(d.replaced[entry], e)
 }
 
-// keep returns the packs of the base with what is taken of them. index has, for each entry, its index in the new
-// manifest, or gone; sizes are those of the entries.
-func (d *difference) keep(index []int, sizes []int64) []PackPieces {
-	for k, r := range d.replaced {
-		d.read[k] = slices.Concat(d.read[k], r)
-		slices.SortFunc(d.read[k], func(a, b extent) int { return cmp.Compare(a.from, b.from) })
+// putOff notes that bytes of an entry, which are not taken from the base, are to be read later; false is that they are to
+// be stored at once.
+func (d *difference) putOff(entry int, e extent) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.later == nil {
+		return false
 	}
-	var packs []PackPieces
-	for _, p := range d.base.PackList {
-		kept := PackPieces{Pack: p.Pack, Pieces: make([][]Piece, len(p.Pieces))}
-		needed := false
-		for i, pieces := range p.Pieces {
-			kept.Pieces[i] = d.keepFrame(pieces, index, sizes)
-			needed = needed || kept.Needs(i)
-		}
-		if needed {
-			packs = append(packs, kept)
-		}
-	}
-	return packs
+	d.later[entry] = addExtent(d.later[entry], e)
+	return true
 }
 
-// keepFrame returns the pieces that are taken of a frame, with what is not between them; nil for nothing.
-func (d *difference) keepFrame(pieces []Piece, index []int, sizes []int64) []Piece {
+// keep returns the packs of the base with what is taken of them, and of those that were left. index has, for each entry,
+// its index in the new manifest, or gone; sizes are those of the entries.
+func (d *difference) keep(index []int, sizes []int64) (kept, taken []PackPieces) {
+	for k, r := range d.replaced {
+		d.read[k] = joinExtents(d.read[k], r)
+	}
+	for i, p := range d.packs {
+		k := PackPieces{Pack: p.Pack, Pieces: make([][]Piece, len(p.Pieces))}
+		needed := false
+		for j, pieces := range p.Pieces {
+			switch {
+			case i < d.left:
+				k.Pieces[j] = d.keepFrame(pieces, d.read, index, sizes)
+			case d.fit[frameRef{i, j}]:
+				k.Pieces[j] = d.keepFrame(pieces, nil, index, sizes)
+			}
+			needed = needed || k.Needs(j)
+		}
+		switch {
+		case needed && i < d.left:
+			kept = append(kept, k)
+		case needed:
+			taken = append(taken, k)
+		}
+	}
+	return kept, taken
+}
+
+// keepFrame returns the pieces that are taken of a frame, with what is not between them; nil for nothing. read has, for
+// each entry, what is not taken; nil is nothing.
+func (d *difference) keepFrame(pieces []Piece, read [][]extent, index []int, sizes []int64) []Piece {
 	var kept []Piece
 	found := false
 	put := func(p Piece) {
@@ -201,9 +258,11 @@ func (d *difference) keepFrame(pieces []Piece, index []int, sizes []int64) []Pie
 			continue
 		}
 		at, end := p.Offset, p.Offset+int64(p.Length)
-		replaced := d.read[k]
-		first, _ := slices.BinarySearchFunc(replaced, at, func(e extent, at int64) int { return cmp.Compare(e.to, at+1) })
-		lost := replaced[first:]
+		var lost []extent
+		if read != nil {
+			first, _ := slices.BinarySearchFunc(read[k], at, func(e extent, at int64) int { return cmp.Compare(e.to, at+1) })
+			lost = read[k][first:]
+		}
 		for at < end {
 			next := end // of what is kept from here on
 			if len(lost) > 0 {
@@ -250,7 +309,7 @@ func (d *difference) badPages(index []int, sizes []int64, start Start, entries [
 
 // hash is what a frame had when it was stored, if all of it is needed.
 func (d *difference) hash(f frameRef) (repo.Hash, bool) {
-	p := &d.base.PackList[f.pack]
+	p := &d.packs[f.pack]
 	for _, c := range p.Pieces[f.frame] {
 		if d.entryOf(c) == gone {
 			return repo.Hash{}, false

@@ -1,6 +1,10 @@
 package backup
 
-import "math"
+import (
+	"cmp"
+	"math"
+	"slices"
+)
 
 // extent is a part of a file, from an offset to before another.
 type extent struct{ from, to int64 }
@@ -15,6 +19,22 @@ func addExtent(all []extent, e extent) []extent {
 		return all
 	}
 	return append(all, e)
+}
+
+// joinExtents returns what is in either of two lists, in ascending order.
+func joinExtents(a, b []extent) (all []extent) {
+	both := slices.Concat(a, b)
+	slices.SortFunc(both, func(a, b extent) int { return cmp.Compare(a.from, b.from) })
+	for _, e := range both {
+		all = coverExtent(all, e)
+	}
+	return all
+}
+
+// within tells whether an extent lies in one of others that ascend.
+func within(all []extent, e extent) bool {
+	i, _ := slices.BinarySearchFunc(all, e.from, func(x extent, from int64) int { return cmp.Compare(x.to, from+1) })
+	return i < len(all) && all[i].from <= e.from && e.to <= all[i].to
 }
 
 // coverExtent adds an extent to others that ascend, and takes in those that it touches or begins before.

@@ -49,7 +49,7 @@ type Summary struct {
 	ClusterBytes int64             `json:"cluster_bytes"`          // size of the files
 	ReadBytes    int64             `json:"read_bytes"`             // read from the source
 	StoredBytes  int64             `json:"stored_bytes"`           // of the packs that it wrote
-	ReusedBytes  int64             `json:"reused_bytes,omitempty"` // as stored, of a full one: taken over from backups that were killed
+	ReusedBytes  int64             `json:"reused_bytes,omitempty"` // as stored: taken over from backups that were killed
 	Files        int               `json:"files"`
 	BadPages     int               `json:"bad_pages"` // that fail their checksum
 	Pinned       bool              `json:"pinned"`

@@ -2,7 +2,9 @@ package backup
 
 import (
 	"bytes"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -61,6 +63,33 @@ func (c packCopies) read(key string) ([]byte, error) {
 		return nil, errNoCopy
 	}
 	return b[:n], nil
+}
+
+// backups returns the backups, in ascending order, of whose packs notes are kept; false where none are.
+func (c packCopies) backups() (ids []ID, kept bool) {
+	if c.dir == "" {
+		return nil, false
+	}
+	entries, err := os.ReadDir(filepath.Join(c.dir, "packs"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, false
+	}
+	for _, e := range entries {
+		ids = append(ids, ID(e.Name()))
+	}
+	return ids, true
+}
+
+// forgetPack removes the notes of a pack, and nothing that is not there.
+func (c packCopies) forgetPack(key string) error {
+	if c.dir == "" {
+		return nil
+	}
+	if err := os.Remove(c.path(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	_ = os.Remove(filepath.Dir(c.path(key))) // with the last
+	return nil
 }
 
 // forget removes the notes of a backup's packs.

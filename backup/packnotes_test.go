@@ -116,9 +116,9 @@ func TestPackNotesBombs(t *testing.T) {
 	}
 }
 
-// Of what killed backups have left, nothing is in the base twice, what was stored last counts, and no more is dropped
+// Of what killed backups have left, nothing is taken twice, what was stored last counts, and no more is dropped
 // than has to be.
-func TestLeftBase(t *testing.T) {
+func TestLeftManifest(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(3, 3))
 	for range 300 {
@@ -137,16 +137,22 @@ func TestLeftBase(t *testing.T) {
 			key := fmt.Sprintf("packs/20261121T101530Z-9f3c2a/%08d", p+1)
 			left = append(left, leftPack{repo.Info{Key: key, Size: 100}, notedPack(files, frames...)})
 		}
-		requireDisjoint(t, leftBase(left))
+		requireDisjoint(t, withoutOverlaps(left))
 	}
 
 	files := []string{"a", "b"}
 	old := notedPack(files, []Piece{{0, 0, 10}}, []Piece{{0, 10, 10}, {1, 0, 5}}, []Piece{{1, 20, 5}})
 	later := notedPack([]string{"b", "c"}, []Piece{{0, 4, 1}}, []Piece{{1, 0, 1}})
-	m := leftBase([]leftPack{{repo.Info{Key: "packs/1"}, old}, {repo.Info{Key: "packs/2"}, later}})
+	m := withoutOverlaps([]leftPack{{repo.Info{Key: "packs/1"}, old}, {repo.Info{Key: "packs/2"}, later}})
 	require.Equal(t, []File{{Path: "a"}, {Path: "b"}, {Path: "c"}}, m.FileList)
 	require.Equal(t, [][]Piece{{{0, 0, 10}}, nil, {{1, 20, 5}}}, m.PackList[0].Pieces)
 	require.Equal(t, [][]Piece{{{1, 4, 1}}, {{2, 0, 1}}}, m.PackList[1].Pieces)
+}
+
+func withoutOverlaps(left []leftPack) *Manifest {
+	m := leftManifest(left)
+	dropOverlaps(m.PackList)
+	return m
 }
 
 func requireDisjoint(t *testing.T, m *Manifest) {
@@ -186,6 +192,6 @@ func FuzzDecodePackNotes(f *testing.F) {
 		if total > 1<<16 {
 			return
 		}
-		requireDisjoint(t, leftBase([]leftPack{{repo.Info{Key: notedKey, Size: 1 << 30}, n}, {repo.Info{Key: notedKey + "2", Size: 1 << 30}, again}}))
+		requireDisjoint(t, withoutOverlaps([]leftPack{{repo.Info{Key: notedKey, Size: 1 << 30}, n}, {repo.Info{Key: notedKey + "2", Size: 1 << 30}, again}}))
 	})
 }

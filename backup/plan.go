@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/pgcairn/pgcairn/wal"
@@ -41,21 +42,27 @@ func (t *taker) planListed(ctx context.Context, id ID, s Session, from Lister, t
 	if err != nil {
 		return planned{}, err
 	}
-	full := base == nil
-	var blocks *wal.Blocks
-	if full {
-		base, err = t.full(ctx, reason, there, id)
+	var d *difference
+	todo, most := all(entries), int64(math.MaxInt64)
+	if base == nil {
+		t.full(ctx, reason)
 	} else {
-		blocks, err = t.buildOn(ctx, s, base)
+		blocks, err := t.buildOn(ctx, s, base)
+		if err != nil {
+			return planned{}, err
+		}
+		d, todo = subtract(base, entries, s.Start(), blocks, t.manifest.Method)
+		most = todo.bytes(entries, d)
 	}
+	left, err := t.takeOver(ctx, there, id, most)
 	if err != nil {
 		return planned{}, err
 	}
-	var d *difference
-	todo := all(entries)
-	if base != nil {
-		d, todo = subtract(base, entries, s.Start(), blocks, cmp.Or(t.manifest.Method, ByCompare))
-		d.full = full
+	if left != nil {
+		if d == nil {
+			d = newDifference(&Manifest{}, "")
+		}
+		d.findLeft(d.addLeft(left), left.FileList, entries)
 	}
 	c := newCollector(t.repo, id, s.Start(), entries, d, todo)
 	return planned{c, c.units, func() []string { return dirs }}, nil
@@ -79,11 +86,10 @@ func (t *taker) planSent(ctx context.Context, id ID, s Session, from Streamer, t
 			base, reason = nil, fmt.Sprintf("it cannot build on %s: %s", base.ID, why)
 		}
 	}
-	full := base == nil
 	r := &receiver{from: from, out: newBatches(t.options.Jobs)}
 	switch {
-	case full:
-		base, err = t.full(ctx, reason, there, id)
+	case base == nil:
+		t.full(ctx, reason)
 	case sending.Difference:
 		t.difference(ctx, base, BySummary)
 	default:
@@ -95,8 +101,7 @@ func (t *taker) planSent(ctx context.Context, id ID, s Session, from Streamer, t
 	}
 	var d *difference
 	if base != nil {
-		d = newDifference(base, cmp.Or(t.manifest.Method, ByCompare))
-		d.full = full
+		d = newDifference(base, t.manifest.Method)
 		r.frames = newBaseFrames(base, func(path string) bool {
 			_, isLogged := logged(path)
 			return !isLogged || d.by == ByCompare
@@ -104,6 +109,18 @@ func (t *taker) planSent(ctx context.Context, id ID, s Session, from Streamer, t
 		if d.by == ByLSN {
 			r.frames.findHad()
 		}
+	}
+	left, err := t.takeOver(ctx, there, id, math.MaxInt64)
+	if err != nil {
+		return planned{}, err
+	}
+	if left != nil {
+		if d == nil {
+			d = newDifference(&Manifest{}, "")
+		}
+		dropOverlaps(left.PackList)
+		r.left = leftFrames{baseFrames: newBaseFrames(left, func(string) bool { return true }), pack: d.left}
+		r.left.first = d.addLeft(left)
 	}
 	r.c = newCollector(t.repo, id, s.Start(), nil, d, work{})
 	r.c.total = sending.Total
@@ -122,13 +139,12 @@ func (t *taker) buildOnSent(ctx context.Context, s Session, base *Manifest, reas
 	return blocks, err
 }
 
-// full notes that the backup is a full one, and if it was to be another, why. It returns what killed ones have left.
-func (t *taker) full(ctx context.Context, reason string, there []ID, id ID) (left *Manifest, err error) {
+// full notes that the backup is a full one, and if it was to be another, why.
+func (t *taker) full(ctx context.Context, reason string) {
 	t.manifest.Type, t.manifest.Reason = Full, reason
 	if reason != "" {
 		t.log.WarnContext(ctx, "the backup is a full one", "reason", reason)
 	}
-	return t.takeOver(ctx, there, id)
 }
 
 // difference notes that the backup builds on another.

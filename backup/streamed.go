@@ -15,6 +15,7 @@ type receiver struct {
 	from    Streamer
 	changed changedRanges // since the base; without blocks when nobody knows
 	frames  baseFrames
+	left    leftFrames
 	out     batches
 	dirs    []string
 }
@@ -54,9 +55,12 @@ func (r *receiver) entry(ctx context.Context, e Sent) error {
 	if err := checkPath(e.Path); err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
-	f := received{Sent: e, entry: r.c.arrived(e.Entry), base: r.frames.file(e.Path)}
+	f := received{Sent: e, entry: r.c.arrived(e.Entry), base: r.frames.file(e.Path), left: r.left.file(e.Path)}
 	if f.base != gone {
 		r.c.diff.entry[f.base] = f.entry
+	}
+	if f.left != gone {
+		r.c.diff.entry[r.left.first+f.left] = f.entry
 	}
 	if err := r.file(ctx, f); err != nil {
 		return fmt.Errorf("backup: receive %s: %w", e.Path, err)
@@ -71,6 +75,13 @@ type received struct {
 	Sent
 	entry int // index in collector.entries
 	base  int // index in the base's FileList, or gone
+	left  int // likewise, of what killed backups have left
+}
+
+// leftFrames are frames that killed backups have left.
+type leftFrames struct {
+	baseFrames
+	first, pack int // in the difference: the index of the first file, and of the first pack
 }
 
 func (r *receiver) file(ctx context.Context, f received) error {
@@ -161,9 +172,9 @@ func (r *receiver) compare(ctx context.Context, f received) error {
 			return err
 		}
 		if r.frames.same(frame, b) {
-			r.takeFrom(f, frame, b)
+			r.takeFrom(f, frame)
 		} else {
-			r.keep(f, frame.extent, b)
+			r.keepOrTake(f, frame.extent, b)
 		}
 		at = frame.to
 	}
@@ -172,7 +183,7 @@ func (r *receiver) compare(ctx context.Context, f received) error {
 
 // takeFrom leaves a part of a file to a frame of the base: what the frame holds, since other frames may hold what lies
 // between its pieces, which is zero now.
-func (r *receiver) takeFrom(f received, frame baseFrame, b []byte) {
+func (r *receiver) takeFrom(f received, frame baseFrame) {
 	at := frame.from
 	for _, p := range r.c.diff.base.PackList[frame.pack].Pieces[frame.frame] {
 		if p.Offset > at {
@@ -180,13 +191,51 @@ func (r *receiver) takeFrom(f received, frame baseFrame, b []byte) {
 		}
 		at = p.Offset + int64(p.Length)
 	}
-	if r.c.diff.full {
-		r.c.verify(f.Path, b, frame.from)
+}
+
+// store receives an extent of a file that is to be stored, unless a frame that was left holds it.
+func (r *receiver) store(ctx context.Context, f received, x extent) error {
+	for {
+		frame, ok := r.left.in(f.left, x)
+		if !ok {
+			return r.storeAnew(ctx, f, x)
+		}
+		if err := r.storeAnew(ctx, f, extent{x.from, frame.from}); err != nil {
+			return err
+		}
+		b, err := r.window(ctx, f, frame.to-frame.from)
+		if err != nil {
+			return err
+		}
+		r.keepOrTake(f, frame.extent, b)
+		x.from = frame.to
 	}
 }
 
-// store receives an extent of a file that is to be stored.
-func (r *receiver) store(ctx context.Context, f received, x extent) error {
+// keepOrTake has a part of the window stored as an extent of a file, but for what frames that were left hold.
+func (r *receiver) keepOrTake(f received, x extent, b []byte) {
+	for {
+		frame, ok := r.left.in(f.left, x)
+		if !ok {
+			break
+		}
+		n := frame.from - x.from
+		held := b[n : n+frame.to-frame.from]
+		if r.left.same(frame, held) {
+			r.keep(f, extent{x.from, frame.from}, b[:n])
+			r.c.diff.fits(frameRef{r.left.pack + frame.pack, frame.frame})
+			r.c.verify(f.Path, held, frame.from)
+			r.c.leave(f.entry, frame.extent)
+		} else {
+			r.keep(f, extent{x.from, frame.to}, b[:n+frame.to-frame.from])
+		}
+		x.from, b = frame.to, b[n+frame.to-frame.from:]
+	}
+	r.keep(f, x, b)
+}
+
+// storeAnew receives an extent of a file that is to be stored.
+func (r *receiver) storeAnew(ctx context.Context, f received, x extent) error {
 	for x.from < x.to {
 		_, isLogged := logged(f.Path)
 		n := min(r.out.room(isLogged), x.to-x.from)
@@ -236,6 +285,9 @@ func (r *receiver) window(ctx context.Context, f received, n int64) ([]byte, err
 
 // keep has a part of the window stored as an extent of a file.
 func (r *receiver) keep(f received, x extent, b []byte) {
+	if len(b) == 0 {
+		return
+	}
 	_, isLogged := logged(f.Path)
 	r.out.keep(isLogged, sentSpan{file: f.entry, path: f.Path, off: x.from, data: b})
 	r.c.leave(f.entry, x)

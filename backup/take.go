@@ -85,8 +85,10 @@ const LeaseName = "backup"
 // from its start to its stop, so that it can be restored whatever comes later. When it fails, or ctx is cancelled, no
 // backup is listed, and the server is left without a backup in progress.
 //
-// A full backup takes over what killed backups have stored, as far as the files still have the same content, and tells
-// how much (ReusedBytes). It reads all files all the same.
+// A backup takes over what killed ones have stored, as far as it would store just the same, and tells how much
+// (ReusedBytes). It reads all that it would read without. A full one looks for what was left since the last full one; a
+// difference for what was left since the last backup of any type, and where the repository is encrypted and the host has
+// a state directory, for what this host has left.
 //
 // One backup at a time: another that runs is a *[repo.LeaseError]. The error is a *[wal.ForeignError] when the
 // repository belongs to another cluster and Options.UpgradedFrom does not consent, a *[PromotedError] when the source is a
@@ -208,7 +210,7 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 	if err := t.fill(stop, w.directories()); err != nil {
 		return err
 	}
-	if d := c.diff; d != nil && d.full {
+	if c.diff.hasLeft() {
 		t.log.InfoContext(ctx, "taken over from killed backups", "bytes", t.manifest.ReusedBytes, "stored", t.manifest.StoredBytes)
 	}
 	t.progress("wal")
@@ -222,10 +224,8 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 		return err
 	}
 	t.progress("commit")
-	if d := c.diff; d != nil && d.full {
-		if err := t.stillThere(ctx); err != nil {
-			return err
-		}
+	if err := t.stillThere(ctx, c.taken); err != nil {
+		return err
 	}
 	if err := l.Confirm(ctx); err != nil {
 		return err
@@ -235,7 +235,7 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 		return err
 	}
 	t.keepCopy(ctx, there)
-	t.forgetNotes(ctx, id)
+	t.forgetNotes(ctx, id, c.taken)
 	return nil
 }
 
@@ -266,7 +266,7 @@ func (t *taker) discard(ctx context.Context, l *repo.Lease, c *collector) {
 		t.log.WarnContext(ctx, "objects of a backup that failed are left behind", "backup", c.id, "error", err)
 		return
 	}
-	t.forgetNotes(ctx, c.id)
+	t.forgetNotes(ctx, c.id, nil)
 }
 
 // newID makes an ID that sorts after those there are, which it returns too.

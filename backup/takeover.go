@@ -20,11 +20,19 @@ type leftPack struct {
 	notes *packNotes
 }
 
-// takeOver returns what killed backups have left for a full one to build on, or nil. What still fits is found by content
-// alone: a frame is kept when the files hold just its bytes now, and these were to be stored. So it does not matter which
-// server wrote it, with which settings, or how long ago. What cannot be had is stored anew, whatever the reason.
-func (t *taker) takeOver(ctx context.Context, there []ID, id ID) (*Manifest, error) {
-	left, err := t.leftPacks(ctx, there, id)
+// takeOver returns what killed backups have left, or nil. What still fits is found by content alone: a frame is kept when
+// the files hold just its bytes now, and these were to be stored. So it does not matter which server wrote it, with which
+// settings, or how long ago. What cannot be had is stored anew, whatever the reason. most is how many bytes there are to
+// be stored at most: what has stored far more than that was of another kind, and little of it would be of use.
+func (t *taker) takeOver(ctx context.Context, there []ID, id ID, most int64) (*Manifest, error) {
+	var left []repo.Info
+	var err error
+	if t.manifest.Type == Full {
+		left, err = t.leftPacks(ctx, there, id)
+	} else {
+		left, err = t.leftSince(ctx, there, id)
+		left = upTo(left, most)
+	}
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -47,7 +55,7 @@ func (t *taker) takeOver(ctx context.Context, there []ID, id ID) (*Manifest, err
 		size += p.info.Size
 	}
 	t.log.InfoContext(ctx, "killed backups have left packs: what still fits is taken over", "packs", len(readable), "bytes", size)
-	return leftBase(readable), nil
+	return leftManifest(readable), nil
 }
 
 // leftPacks lists the packs that were written after the newest full backup and that no manifest names, in the order of
@@ -90,6 +98,60 @@ func (t *taker) leftPacks(ctx context.Context, there []ID, id ID) ([]repo.Info, 
 		of, n, _ := parsePackKey(info.Key)
 		return needed.has(of, n)
 	}), nil
+}
+
+// leftSince lists the packs that were written after the newest backup, of which no manifest knows, in the order of their
+// keys: that backup has seen to those before it, as far as they are of use for a difference. This host remembers what it has
+// left in an encrypted repository, so that it need not ask; what others have left there is for the next full backup.
+// Elsewhere it takes a few requests to know.
+func (t *taker) leftSince(ctx context.Context, there []ID, id ID) (left []repo.Info, err error) {
+	since := there[len(there)-1]
+	prefixes := prefixesBetween(since, id)
+	if own, known := t.packCopies().backups(); known {
+		prefixes = nil
+		for _, of := range own {
+			if of > since {
+				prefixes = append(prefixes, string(of)+"/")
+			}
+		}
+	}
+	for _, prefix := range prefixes {
+		for info, err := range t.repo.Store().List(ctx, packFolder+prefix) {
+			if err != nil {
+				return nil, fmt.Errorf("list packs: %w", err)
+			}
+			if of, _, ok := parsePackKey(info.Key); ok && of > since && of < id {
+				left = append(left, info)
+			}
+		}
+	}
+	return left, nil
+}
+
+// upTo leaves out the packs of backups that have stored more than twice as much as there is to be stored at most.
+func upTo(left []repo.Info, most int64) []repo.Info {
+	sizes := map[ID]int64{}
+	for _, info := range left {
+		of, _, _ := parsePackKey(info.Key)
+		sizes[of] += info.Size
+	}
+	return slices.DeleteFunc(left, func(info repo.Info) bool {
+		of, _, _ := parsePackKey(info.Key)
+		return sizes[of]/2 > most
+	})
+}
+
+// prefixesBetween are what IDs from one to another begin with, in ascending order: a few, and of few IDs that are not
+// between them, be it of a full backup with a great many packs.
+func prefixesBetween(from, to ID) (all []string) {
+	same := common(string(from), string(to))
+	if len(same) >= len(idTime) { // of the same second
+		return []string{same}
+	}
+	for c := from[len(same)]; c <= to[len(same)]; c++ {
+		all = append(all, same+string(c))
+	}
+	return all
 }
 
 // common is what two texts begin with.
@@ -185,9 +247,9 @@ func (n *packNotes) stored() (sum int64) {
 	return sum
 }
 
-// leftBase makes the manifest of a backup that has what packs hold, which are in the order of their keys. Nothing but its
-// packs and the paths of its files means anything.
-func leftBase(left []leftPack) *Manifest {
+// leftManifest makes the manifest of a backup that has what packs hold, which are in the order of their keys, be it the
+// same more than once. Nothing but its packs and the paths of its files means anything.
+func leftManifest(left []leftPack) *Manifest {
 	m := &Manifest{}
 	var paths []string
 	for _, p := range left {
@@ -212,54 +274,15 @@ func leftBase(left []leftPack) *Manifest {
 			Pieces: p.notes.pieces,
 		})
 	}
-	dropOverlaps(m.PackList)
 	return m
 }
 
-// dropOverlaps leaves no two frames that hold the same bytes of a file: what was stored later is likelier to be what the
-// file holds now, so the earlier frame is not needed.
-func dropOverlaps(all []PackPieces) {
-	type owned struct {
-		piece
-		frameRef
-	}
-	var pieces []owned
-	for p := range all {
-		for f := range all[p].Pieces {
-			for _, c := range all[p].Pieces[f] {
-				pieces = append(pieces, owned{piece{c.File, extent{c.Offset, c.Offset + int64(c.Length)}}, frameRef{p, f}})
-			}
-		}
-	}
-	slices.SortFunc(pieces, func(a, b owned) int { return comparePieces(a.piece, b.piece) })
-	dropped := func(f frameRef) bool { return all[f.pack].Pieces[f.frame] == nil }
-	last := owned{piece: piece{entry: NoFile}} // whose frame is kept; those before it end before it begins
-	for _, p := range pieces {
-		if dropped(p.frameRef) {
-			continue
-		}
-		if last.entry == p.entry && p.from < last.to && !dropped(last.frameRef) {
-			older := p.frameRef
-			if cmp.Or(cmp.Compare(last.pack, p.pack), cmp.Compare(last.frame, p.frame)) <= 0 {
-				older = last.frameRef
-			}
-			all[older.pack].Pieces[older.frame] = nil
-		}
-		if !dropped(p.frameRef) {
-			last = p
-		}
-	}
-}
-
 // stillThere finds what was taken over and deleted since by somebody who does not hold the lease.
-func (t *taker) stillThere(ctx context.Context) error {
+func (t *taker) stillThere(ctx context.Context, taken []PackPieces) error {
 	there := map[string]int64{}
 	last := ID("")
-	for _, p := range t.manifest.PackList { // in the order of the keys, and so of the backups
+	for _, p := range taken { // in the order of the keys, and so of the backups
 		id, _, _ := parsePackKey(p.Key)
-		if id == t.manifest.ID {
-			continue
-		}
 		if id != last {
 			last = id
 			clear(there)
@@ -289,7 +312,7 @@ func reused(kept []PackPieces) (sum int64) {
 	return sum
 }
 
-// keepNotes keeps what a pack says of itself. Failing to costs a full backup what it could have taken over, and nothing
+// keepNotes keeps what a pack says of itself. Failing to costs a later backup what it could have taken over, and nothing
 // else; so it is worth one warning.
 func (t *taker) keepNotes(ctx context.Context, key string, notes []byte) {
 	if err := t.packCopies().write(key, notes); err != nil && !t.warned.Swap(true) {
@@ -297,11 +320,14 @@ func (t *taker) keepNotes(ctx context.Context, key string, notes []byte) {
 	}
 }
 
-// forgetNotes removes what was kept of packs that a manifest describes now, or that are gone: those of this backup and,
-// with a full one, all others, of which it has taken over what was to be had.
-func (t *taker) forgetNotes(ctx context.Context, id ID) {
+// forgetNotes removes what was kept of packs that a manifest describes now, or that are gone: those of this backup, those
+// that it has taken over and, with a full one, all others, of which it has taken over what was to be had.
+func (t *taker) forgetNotes(ctx context.Context, id ID, taken []PackPieces) {
 	kept := t.packCopies()
 	err := kept.forget(id)
+	for _, p := range taken {
+		err = errors.Join(err, kept.forgetPack(p.Key))
+	}
 	if t.manifest.Type == Full && t.manifest.ID == id {
 		err = kept.forgetAll()
 	}

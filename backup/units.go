@@ -2,6 +2,7 @@ package backup
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/pgcairn/pgcairn/internal/pgfile"
 )
@@ -17,19 +18,18 @@ const maxPageSize = 32 << 10
 // by a larger one. What a relation has grown by is in the WAL.
 const growth = 1 << 20
 
-// units cuts the work into tasks: first what the WAL does not have by blocks, then relations.
+// units cuts the work into tasks: first what the WAL does not have by blocks, then relations. Where killed backups have
+// left something, it is known first what has to be stored.
 func (c *collector) units(ctx context.Context, tasks chan<- task) error {
+	if c.diff.hasLeft() {
+		if err := c.settle(ctx, tasks); err != nil {
+			return err
+		}
+	}
 	for _, isLogged := range []bool{false, true} {
 		u := &unit{ctx: ctx, tasks: tasks, task: task{logged: isLogged}, room: unitSize}
-		for _, f := range c.work.compare {
-			p := &c.diff.base.PackList[f.pack]
-			if c.frameLogged(p.Pieces[f.frame]) != isLogged {
-				continue
-			}
-			u.task.frames = append(u.task.frames, f)
-			if err := u.took(int64(p.Frames[f.frame].Raw)); err != nil {
-				return err
-			}
+		if err := u.frames(c, isLogged); err != nil {
+			return err
 		}
 		for i, e := range c.entries {
 			if _, ok := logged(e.Path); ok != isLogged {
@@ -48,7 +48,42 @@ func (c *collector) units(ctx context.Context, tasks chan<- task) error {
 	return nil
 }
 
-// frameLogged tells of which kind the files of a frame of the base are, by the first that is there.
+// settle has the frames of the base compared, and waits for that: what differs is put off, since frames that were left may
+// hold it.
+func (c *collector) settle(ctx context.Context, tasks chan<- task) error {
+	c.diff.later = map[int][]extent{}
+	var pending atomic.Int64
+	pending.Store(1) // this
+	settled := make(chan struct{})
+	done := func() {
+		if pending.Add(-1) == 0 {
+			close(settled)
+		}
+	}
+	for _, isLogged := range []bool{false, true} {
+		u := &unit{ctx: ctx, tasks: tasks, task: task{logged: isLogged}, room: unitSize}
+		u.before = func(t *task) {
+			pending.Add(1)
+			t.release = done
+		}
+		if err := u.frames(c, isLogged); err != nil {
+			return err
+		}
+		if err := u.send(); err != nil {
+			return err
+		}
+	}
+	done()
+	select {
+	case <-settled:
+	case <-ctx.Done(): // when a worker has failed, too
+		return ctx.Err()
+	}
+	c.diff.takeLeft(c.entries, &c.work)
+	return nil
+}
+
+// frameLogged tells of which kind the files of a frame are, by the first that is there.
 func (c *collector) frameLogged(pieces []Piece) bool {
 	for _, p := range pieces {
 		if k := c.diff.entryOf(p); k != gone {
@@ -61,10 +96,26 @@ func (c *collector) frameLogged(pieces []Piece) bool {
 
 // unit gathers a task.
 type unit struct {
-	ctx   context.Context //nolint:containedctx // of one call
-	tasks chan<- task
-	task  task
-	room  int64 // bytes
+	ctx    context.Context //nolint:containedctx // of one call
+	tasks  chan<- task
+	task   task
+	room   int64       // bytes
+	before func(*task) // when set, is called before a task is sent
+}
+
+// frames adds the frames that are to be compared of a kind.
+func (u *unit) frames(c *collector, isLogged bool) error {
+	for _, f := range c.work.compare {
+		p := &c.diff.packs[f.pack]
+		if c.frameLogged(p.Pieces[f.frame]) != isLogged {
+			continue
+		}
+		u.task.frames = append(u.task.frames, f)
+		if err := u.took(int64(p.Frames[f.frame].Raw)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // file adds a part of a file.
@@ -108,6 +159,9 @@ func (u *unit) took(n int64) error {
 func (u *unit) send() error {
 	if len(u.task.spans)+len(u.task.frames) == 0 {
 		return nil
+	}
+	if u.before != nil {
+		u.before(&u.task)
 	}
 	select {
 	case u.tasks <- u.task:
