@@ -46,6 +46,7 @@ type job struct {
 	Data, Conn  string            // of a cluster to be backed up
 	Recipient   string            // that the repository is encrypted to, by a host that cannot read it; or empty
 	State       string            // directory of the host
+	Type        backup.Type       // of the backup
 	Rate        int64             // of the backup, whose packs are not compressed then
 	Restore     string            // directory to restore to instead
 	Tablespaces map[string]string // of the restore
@@ -96,7 +97,7 @@ func (j job) do(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		o := &backup.Options{Rate: j.Rate}
+		o := &backup.Options{Type: j.Type, Rate: j.Rate}
 		if j.Rate > 0 {
 			o.Compression = repo.Uncompressed
 		}

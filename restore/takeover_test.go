@@ -41,19 +41,18 @@ func killedBackup(t *testing.T, j job, store repo.Store, n int) (packs []string,
 }
 
 // A backup is killed in its midst, the next one, which takes over, as well; the third takes over from both, stores the
-// rest and what has changed meanwhile, and restores to what was there.
+// rest and what has changed meanwhile, and restores to what was there. So does an incremental one, of what it would store.
 func TestKilledBackupIsTakenOver(t *testing.T) {
 	t.Parallel()
-	for _, encrypted := range []bool{false, true} {
-		t.Run(fmt.Sprintf("encrypted=%v", encrypted), func(t *testing.T) {
+	for _, tt := range []struct {
+		kind      backup.Type
+		encrypted bool
+	}{{backup.Full, false}, {backup.Full, true}, {backup.Incremental, false}, {backup.Incremental, true}} {
+		encrypted := tt.encrypted
+		t.Run(fmt.Sprintf("%s encrypted=%v", tt.kind, encrypted), func(t *testing.T) {
 			t.Parallel()
 			c := pgtest.New(t, &pgtest.Options{Conf: archiving()})
-			c.Exec(t, `create table quiet as select i, (select string_agg(md5(random()::text || i || k), '') from generate_series(1, 30) k) as pad
-				from generate_series(1, 80000) i`, `create table busy as select i, md5(i::text) as pad from generate_series(1, 20000) i`,
-				// Hint bits are set now, and not in between.
-				`vacuum freeze quiet`, `vacuum freeze busy`, `checkpoint`)
-
-			j := job{Repo: t.TempDir(), Data: c.Data, Conn: c.DSN("postgres"), Rate: 40 << 20}
+			j := job{Repo: t.TempDir(), Data: c.Data, Conn: c.DSN("postgres"), Type: tt.kind}
 			store, err := repo.OpenDir(j.Repo, nil)
 			require.NoError(t, err)
 			reader := &repo.Options{}
@@ -66,6 +65,16 @@ func TestKilledBackupIsTakenOver(t *testing.T) {
 			}
 			r, err := repo.Init(t.Context(), store, reader)
 			require.NoError(t, err)
+			backups := 1
+			if tt.kind != backup.Full {
+				j.start(t).wait(t) // a full one, to build on
+				backups++
+			}
+			j.Rate = 40 << 20
+			c.Exec(t, `create table quiet as select i, (select string_agg(md5(random()::text || i || k), '') from generate_series(1, 30) k) as pad
+				from generate_series(1, 80000) i`, `create table busy as select i, md5(i::text) as pad from generate_series(1, 20000) i`,
+				// Hint bits are set now, and not in between.
+				`vacuum freeze quiet`, `vacuum freeze busy`, `checkpoint`)
 
 			first, stored := killedBackup(t, j, store, 2)
 			c.Exec(t, `update busy set pad = pad || 'x' where i % 7 = 0`, `checkpoint`)
@@ -85,10 +94,10 @@ func TestKilledBackupIsTakenOver(t *testing.T) {
 			j.start(t).wait(t)
 			all, err := backup.List(t.Context(), r)
 			require.NoError(t, err)
-			require.Len(t, all, 1)
-			m, err := backup.Load(t.Context(), r, all[0].ID)
+			require.Len(t, all, backups)
+			m, err := backup.Load(t.Context(), r, all[backups-1].ID)
 			require.NoError(t, err)
-			require.Equal(t, backup.Full, m.Type)
+			require.Equal(t, tt.kind, m.Type)
 			require.Greater(t, m.ReusedBytes, stored*3/4, "of %d bytes that were stored", stored)
 			require.Less(t, m.ReusedBytes, stored)
 			named := map[string]bool{}
