@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -137,6 +138,17 @@ func exhibits(t *testing.T, g *rig) []exhibit {
 				})
 				if wrong != nil {
 					return wrong
+				}
+				return err
+			},
+		}, glance: []reading{
+			func(t *testing.T, r *repo.Repo) error {
+				if g.encrypted {
+					return nil // in TestPackReaderFindsDamage, of fewer bytes
+				}
+				got, err := readFrames(t.Context(), r, p)
+				if err == nil && !slices.EqualFunc(got, pack.frames, bytes.Equal) {
+					return errWrong
 				}
 				return err
 			},

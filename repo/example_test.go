@@ -213,6 +213,33 @@ func ExampleRepo_CreatePack() {
 	// <nil>
 }
 
+// One frame of many, without the rest of the pack.
+func ExampleRepo_OpenPack() {
+	ctx := context.Background()
+	r := exampleRepo(ctx)
+	w, err := r.CreatePack(ctx, "packs/first", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, text := range []string{"a cairn", "marks", "the way back"} {
+		if err := w.Append([]byte(text)); err != nil {
+			log.Fatal(err)
+		}
+	}
+	pack, err := w.Commit()
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	frames, err := r.OpenPack(ctx, pack)
+	if err != nil {
+		log.Fatal(err)
+	}
+	raw, err := frames.Frame(ctx, 2, nil)
+	fmt.Println(string(raw), err)
+	// Output: the way back <nil>
+}
+
 // A record is known to hosts that cannot read, too.
 func ExampleRepo_CreateRecord() {
 	ctx := context.Background()

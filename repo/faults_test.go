@@ -100,6 +100,10 @@ func chores(t *testing.T, g *rig) []chore {
 			_, err := readPack(ctx, r, pack)
 			return err
 		})},
+		{name: "OpenPack", do: with(readOptions, func(ctx context.Context, r *repo.Repo) error {
+			_, err := readFrames(ctx, r, pack)
+			return err
+		})},
 		{name: "ReadRecord", do: with(readOptions, func(ctx context.Context, r *repo.Repo) error {
 			var got note
 			return r.ReadRecord(ctx, "record", &got)

@@ -215,6 +215,20 @@ func (p Pack) Check() error {
 	return nil
 }
 
+// checkToRead is Check of the description of a pack that is to be read.
+func (p Pack) checkToRead() error {
+	err := p.Check()
+	var unknown *CodecError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &unknown):
+		return fmt.Errorf("repo: read %w", unknown)
+	default:
+		return corrupt(p.Key, "%w", err)
+	}
+}
+
 // ReadPack reads a pack from end to end, checks every byte of it, and calls f with each frame's raw bytes, which are
 // right when f sees them and valid until it returns. Several packs may be read beside each other. A missing pack is an
 // error matching fs.ErrNotExist; bytes that are not what was written are a *[CorruptError].
@@ -225,12 +239,8 @@ func (r *Repo) ReadPack(ctx context.Context, p Pack, f func(i int, raw []byte) e
 // ReadFrames is [Repo.ReadPack] for the frames that want tells. The others are read and checked as bytes of the pack,
 // and not decompressed.
 func (r *Repo) ReadFrames(ctx context.Context, p Pack, want func(i int) bool, f func(i int, raw []byte) error) error {
-	if err := p.Check(); err != nil {
-		var unknown *CodecError
-		if errors.As(err, &unknown) {
-			return fmt.Errorf("repo: read %w", unknown)
-		}
-		return corrupt(p.Key, "%w", err)
+	if err := p.checkToRead(); err != nil {
+		return err
 	}
 	u, err := r.unseal(ctx, p.Key, -1)
 	if err != nil {
