@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -187,4 +189,33 @@ func ExampleBefore() {
 	dropped := wal.Event{Kind: wal.EventDrop, Timeline: 1, LSN: 0x5000060}
 	fmt.Println(restore.Before(dropped))
 	// Output: to just before 0/5000060
+}
+
+// A file of a backup, or a page of it, without restoring the rest.
+func ExampleOpenFS() {
+	ctx := context.Background()
+	r, _ := exampleRepo()
+	all, err := backup.List(ctx, r)
+	check(err)
+
+	files, err := restore.OpenFS(ctx, r, all[0].ID, nil)
+	check(err)
+	defer files.Close()
+	version, err := fs.ReadFile(files, "PG_VERSION")
+	check(err)
+	fmt.Printf("PostgreSQL %s", version)
+	names, err := fs.Glob(files, "base/5/16384*")
+	check(err)
+	fmt.Println(names)
+
+	table, err := files.Open("base/5/16384")
+	check(err)
+	defer table.Close()
+	page := make([]byte, 8192)
+	_, err = table.(io.ReaderAt).ReadAt(page, 1*8192)
+	fmt.Printf("%s %v\n", page[24:40], err)
+	// Output:
+	// PostgreSQL 18
+	// [base/5/16384 base/5/16384_fsm]
+	// a table, block 1 <nil>
 }

@@ -68,7 +68,7 @@ func (f *fake) plan(t *testing.T) *restore.Plan {
 }
 
 // newCipher returns a cipher for a new key: one that can do all, and one that can only write.
-func newCipher(t *testing.T) (all, write repo.Cipher) {
+func newCipher(t testing.TB) (all, write repo.Cipher) {
 	t.Helper()
 	id, err := age.GenerateX25519Identity()
 	require.NoError(t, err)
