@@ -489,7 +489,16 @@ func TestPlanAsJSON(t *testing.T) {
 		},
 		"wal_bytes": float64(11 * segSize), "restore_bytes": 1000.0, "space_bytes": float64(11*segSize + 1000), "requests": 19.0, "reachable": true,
 		"nearest": map[string]any{"before": nil, "after": nil},
+		"settings": map[string]any{
+			"restore_command": "false", "recovery_target_time": "2026-11-21 10:15:00.000000+00", "recovery_target_inclusive": "on",
+			"recovery_target_action": "promote", "recovery_target_timeline": "2", "recovery_end_command": "", "archive_cleanup_command": "",
+			"recovery_min_apply_delay": "0", "archive_mode": "off",
+		},
 	}, doc)
+	given := p.Settings(&restore.Options{RestoreCommand: "fetch %f %p", Action: restore.Pause, KeepArchiving: true})
+	require.Equal(t, "fetch %f %p", given["restore_command"])
+	require.Equal(t, "pause", given["recovery_target_action"])
+	require.NotContains(t, given, "archive_mode")
 
 	_, err = restore.NewPlan([]*backup.Summary{taken(10, 1, 2, 3), taken(30, 1, 8, 9)}, held(t, "1:2-5", "1:8-9"), restore.AtLSN(at(7, 0)), nil)
 	var u *restore.UnreachableError

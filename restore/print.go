@@ -12,25 +12,26 @@ import (
 
 // planJSON is the stable JSON form of a plan, and of the lack of one.
 type planJSON struct {
-	Backup       backup.ID    `json:"backup,omitempty"`
-	SystemID     uint64       `json:"system_id,omitempty,string"`
-	Target       Target       `json:"target"`
-	Timeline     wal.Timeline `json:"timeline,omitempty"`
-	WAL          []wal.Range  `json:"wal"`
-	WALBytes     int64        `json:"wal_bytes"`
-	RestoreBytes int64        `json:"restore_bytes"`
-	Requests     int          `json:"requests"`
-	Reachable    bool         `json:"reachable"`
-	Reason       string       `json:"reason,omitempty"`
-	Missing      []wal.Range  `json:"missing,omitempty"`
-	Nearest      nearestJSON  `json:"nearest"`
-	SpaceBytes   int64        `json:"space_bytes"`
-	LastCommit   *wal.Event   `json:"last_commit,omitempty"`
-	NextCommit   *wal.Event   `json:"next_commit,omitempty"`
-	Undone       *Undone      `json:"undone,omitempty"`
-	Instead      *Target      `json:"instead,omitempty"`
-	Means        []wal.Event  `json:"means,omitempty"`
-	Warnings     []string     `json:"warnings"`
+	Backup       backup.ID         `json:"backup,omitempty"`
+	SystemID     uint64            `json:"system_id,omitempty,string"`
+	Target       Target            `json:"target"`
+	Timeline     wal.Timeline      `json:"timeline,omitempty"`
+	WAL          []wal.Range       `json:"wal"`
+	WALBytes     int64             `json:"wal_bytes"`
+	RestoreBytes int64             `json:"restore_bytes"`
+	Requests     int               `json:"requests"`
+	Reachable    bool              `json:"reachable"`
+	Reason       string            `json:"reason,omitempty"`
+	Missing      []wal.Range       `json:"missing,omitempty"`
+	Nearest      nearestJSON       `json:"nearest"`
+	SpaceBytes   int64             `json:"space_bytes"`
+	LastCommit   *wal.Event        `json:"last_commit,omitempty"`
+	NextCommit   *wal.Event        `json:"next_commit,omitempty"`
+	Settings     map[string]string `json:"settings,omitempty"` // of a restore without options
+	Undone       *Undone           `json:"undone,omitempty"`
+	Instead      *Target           `json:"instead,omitempty"`
+	Means        []wal.Event       `json:"means,omitempty"`
+	Warnings     []string          `json:"warnings"`
 }
 
 type nearestJSON struct {
@@ -45,7 +46,7 @@ func (p *Plan) json() planJSON {
 	return planJSON{
 		Backup: p.Backup.ID, SystemID: p.Backup.SystemID, Target: p.Target, Timeline: p.Timeline, WAL: append([]wal.Range{}, p.WAL...), WALBytes: p.WALBytes,
 		RestoreBytes: p.RestoreBytes, SpaceBytes: p.SpaceBytes, Requests: p.Requests, Reachable: true,
-		LastCommit: p.LastCommit, NextCommit: p.NextCommit, Undone: p.Undone, Warnings: append([]string{}, p.Warnings...),
+		LastCommit: p.LastCommit, NextCommit: p.NextCommit, Settings: p.Settings(nil), Undone: p.Undone, Warnings: append([]string{}, p.Warnings...),
 	}
 }
 
@@ -60,7 +61,7 @@ func (e *UnreachableError) MarshalJSON() ([]byte, error) {
 // MarshalJSON implements json.Marshaler: the members of the plan, with all warnings, and what became of it.
 func (r *Result) MarshalJSON() ([]byte, error) {
 	p := r.Plan.json()
-	p.Warnings = append(p.Warnings, r.Warnings...)
+	p.Warnings, p.Settings = append(p.Warnings, r.Warnings...), nil // which settings there are is in the directory
 	return json.Marshal(struct {
 		planJSON
 		Directory     string  `json:"directory"`

@@ -35,22 +35,45 @@ func autoConf(existing string, p *Plan, o *Options, more []setting) string {
 	if existing = withoutOwned(existing); existing != "" {
 		b.WriteString(strings.TrimRight(existing, "\n") + "\n")
 	}
-	all := recoverySettings(p, o)
 	if o.Standby != nil {
 		b.WriteString("# written by pgcairn to follow a primary\n")
-		all = standbySettings(p, o)
 	} else {
 		b.WriteString("# written by pgcairn to recover " + strings.ReplaceAll(p.Target.String(), "\n", " ") + "\n")
+	}
+	for _, s := range append(p.settings(o), more...) {
+		fmt.Fprintf(&b, "%s = %s\n", s.name, quote(s.value))
+	}
+	return b.String()
+}
+
+// Settings returns the settings by which PostgreSQL will recover, by name, as the options of [Plan.Run] have it: a password in
+// the primary's connection string is among them. Settings that depend on where things are restored to come besides.
+func (p *Plan) Settings(o *Options) map[string]string {
+	options := Options{}
+	if o != nil {
+		options = *o
+	}
+	if options.Action == "" {
+		options.Action = Promote
+	}
+	all := map[string]string{}
+	for _, s := range p.settings(&options) {
+		all[s.name] = s.value
+	}
+	return all
+}
+
+func (p *Plan) settings(o *Options) []setting {
+	all := recoverySettings(p, o)
+	if o.Standby != nil {
+		all = standbySettings(p, o)
 	}
 	all = append(all, setting{"recovery_end_command", ""}, setting{"archive_cleanup_command", ""},
 		setting{"recovery_min_apply_delay", "0"}) // a delayed standby's, which recovery heeds as well
 	if !o.KeepArchiving {
 		all = append(all, setting{"archive_mode", "off"}) // a clone must not write into the archive of its source
 	}
-	for _, s := range append(all, more...) {
-		fmt.Fprintf(&b, "%s = %s\n", s.name, quote(s.value))
-	}
-	return b.String()
+	return all
 }
 
 // moreSettings are those that depend on what was restored where.
