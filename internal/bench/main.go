@@ -76,6 +76,7 @@ func (b *bench) run(ctx context.Context) error {
 	for _, p := range []part{
 		{name: "backup", run: b.backups},
 		{name: "restore", run: b.restores},
+		{name: "chain", run: b.chain},
 		{name: "segment", run: b.wal, wal: true},
 		{name: "client", run: b.clients, wal: true},
 		{name: "backlog", run: b.backlogs, wal: true},
