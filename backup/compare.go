@@ -152,7 +152,7 @@ func (w *worker) replace(ctx context.Context, f frameRef, buf []byte, counts []i
 			x := extent{off, off + int64(len(page))}
 			if !left {
 				d.replace(k, x)
-				if d.putOff(k, x) {
+				if w.logged && d.putOff(k, x) { // others may be shorter when they are read again, and nobody would know
 					continue
 				}
 			}

@@ -48,8 +48,8 @@ func (c *collector) units(ctx context.Context, tasks chan<- task) error {
 	return nil
 }
 
-// settle has the frames of the base compared, and waits for that: what differs is put off, since frames that were left may
-// hold it.
+// settle has the frames of the base compared, and waits for that: pages of relations that differ are put off, since frames
+// that were left may hold them.
 func (c *collector) settle(ctx context.Context, tasks chan<- task) error {
 	c.diff.later = map[int][]extent{}
 	var pending atomic.Int64
