@@ -53,6 +53,9 @@ type job struct {
 }
 
 func TestMain(m *testing.M) {
+	if scratch := os.Getenv(fetchEnv); scratch != "" {
+		os.Exit(fetchAsCommand(context.Background(), scratch, os.Args[1], os.Args[2]))
+	}
 	if text := os.Getenv(childEnv); text != "" {
 		var j job
 		err := json.Unmarshal([]byte(text), &j)
