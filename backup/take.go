@@ -14,6 +14,7 @@ import (
 
 	"github.com/pgcairn/pgcairn/internal/pace"
 	"github.com/pgcairn/pgcairn/internal/pgfile"
+	"github.com/pgcairn/pgcairn/internal/speed"
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/wal"
 	"golang.org/x/sync/errgroup"
@@ -134,7 +135,7 @@ type taker struct {
 	options  Options
 	log      *slog.Logger
 	manifest Manifest
-	speed    speed
+	speed    speed.Meter
 
 	collector *collector  // nil before it is known what is to be done
 	warned    atomic.Bool // that notes of packs cannot be kept
@@ -320,7 +321,7 @@ func (t *taker) progress(phase string) {
 		p.Total = max(p.ReadBytes, c.total)
 	}
 	if phase == "read" {
-		p.Rate, p.Remaining = t.speed.measure(t.repo.Now(), p.ReadBytes, p.Total)
+		p.Rate, p.Remaining = t.speed.Measure(t.repo.Now(), p.ReadBytes, p.Total)
 	}
 	t.options.Progress(p)
 }

@@ -1,4 +1,4 @@
-package backup
+package speed
 
 import (
 	"math"
@@ -13,10 +13,10 @@ func TestSpeed(t *testing.T) {
 	const total = 1 << 30
 	now := time.Date(2026, 11, 21, 10, 15, 30, 0, time.UTC)
 	done := int64(0)
-	var s speed
+	var s Meter
 	step := func(after time.Duration, bytes int64) (int64, time.Duration) {
 		now, done = now.Add(after), done+bytes
-		return s.measure(now, done, total)
+		return s.Measure(now, done, total)
 	}
 	requireUnknown := func(rate int64, remaining time.Duration) {
 		t.Helper()
@@ -54,8 +54,8 @@ func TestSpeed(t *testing.T) {
 	require.EqualValues(t, 3<<20, rate)
 
 	// A remaining time that no Duration could hold.
-	s = speed{}
-	s.measure(now, 0, math.MaxInt64)
-	_, remaining = s.measure(now.Add(10*time.Second), 10, math.MaxInt64)
+	s = Meter{}
+	s.Measure(now, 0, math.MaxInt64)
+	_, remaining = s.Measure(now.Add(10*time.Second), 10, math.MaxInt64)
 	require.Greater(t, remaining, 100*365*24*time.Hour)
 }
