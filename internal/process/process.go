@@ -16,3 +16,10 @@ func Gone(id ID) bool {
 	start, err := startOf(id.PID)
 	return err == nil && start != id.Start
 }
+
+// Alive tells whether there is a process of an id in this PID namespace. It is true also when nobody can tell. A zombie
+// counts as none.
+func Alive(pid int) bool {
+	start, err := startOf(pid)
+	return err != nil || start != ""
+}

@@ -102,3 +102,39 @@ func TestMalformedStatTellsNothing(t *testing.T) {
 		require.Equal(t, want, got, "%q", stat)
 	}
 }
+
+func TestAlive(t *testing.T) {
+	cmd, id := startChild(t)
+	require.True(t, Alive(id.PID))
+	path, info, err := WorkDir(id.PID)
+	require.NoError(t, err)
+	here, err := os.Getwd()
+	require.NoError(t, err)
+	require.Equal(t, here, path)
+	want, err := os.Stat(here)
+	require.NoError(t, err)
+	require.True(t, os.SameFile(want, info))
+
+	require.NoError(t, cmd.Process.Kill())
+	require.NoError(t, unix.Waitid(unix.P_PID, id.PID, nil, unix.WEXITED|unix.WNOWAIT, nil))
+	require.False(t, Alive(id.PID), "a zombie does no work")
+	_ = cmd.Wait()
+	require.False(t, Alive(id.PID))
+	_, _, err = WorkDir(id.PID)
+	require.Error(t, err)
+}
+
+func TestAttached(t *testing.T) {
+	const key = 0x7067636e
+	id, err := unix.SysvShmGet(key, 4096, unix.IPC_CREAT|unix.IPC_EXCL|0o600)
+	require.NoError(t, err)
+	t.Cleanup(func() { _, _ = unix.SysvShmCtl(id, unix.IPC_RMID, nil) })
+	require.False(t, Attached(key, uint64(id)), "nobody is attached")
+	mem, err := unix.SysvShmAttach(id, 0, 0)
+	require.NoError(t, err)
+	require.True(t, Attached(key, uint64(id)))
+	require.False(t, Attached(key+1, uint64(id)), "another took its id")
+	require.NoError(t, unix.SysvShmDetach(mem))
+	require.False(t, Attached(key, uint64(id)))
+	require.False(t, Attached(key, 1<<30), "there is none")
+}
