@@ -60,20 +60,8 @@ func (r *Repo) Notes(ctx context.Context, key string) ([]byte, error) {
 	end := &ending{ctx: ctx, store: r.store, key: key, size: info.Size, reach: notesChunk, watch: &watch{}}
 	plain, size := io.ReaderAt(end), info.Size
 	if r.keys != nil {
-		first := make([]byte, min(frontSize, info.Size))
-		if _, err := end.ReadAt(first, 0); err != nil && !errors.Is(err, io.EOF) {
-			return nil, end.fail(err)
-		}
-		f, err := readFront(r.keys.cipher, key, first)
-		if err != nil {
-			return nil, end.fail(err)
-		}
-		secret, err := r.keys.secret(ctx, f.id)
-		if err != nil {
-			return nil, fmt.Errorf("repo: open %s: %w", key, err)
-		}
-		if plain, size, err = r.keys.cipher.DecryptAt(end, info.Size, secret); err != nil {
-			return nil, end.fail(err)
+		if plain, size, err = r.plainAt(ctx, key, end, info.Size, func([]byte) {}, end.fail); err != nil {
+			return nil, err
 		}
 	}
 	frames, err := readNotes(plain, size, key, end)

@@ -233,15 +233,34 @@ func (p Pack) checkToRead() error {
 // right when f sees them and valid until it returns. Several packs may be read beside each other. A missing pack is an
 // error matching fs.ErrNotExist; bytes that are not what was written are a *[CorruptError].
 func (r *Repo) ReadPack(ctx context.Context, p Pack, f func(i int, raw []byte) error) error {
-	return r.ReadFrames(ctx, p, func(int) bool { return true }, f)
+	if err := p.checkToRead(); err != nil {
+		return err
+	}
+	return r.readWhole(ctx, p, func(int) bool { return true }, f)
 }
 
-// ReadFrames is [Repo.ReadPack] for the frames that want tells. The others are read and checked as bytes of the pack,
-// and not decompressed.
+// ReadFrames is [Repo.ReadPack] for the frames that want tells, which are checked as those are. When others are not
+// wanted, ranges of the pack are read, as few as to make up for the requests, and what else it holds is not looked at. Where nothing is wanted, nothing is read.
 func (r *Repo) ReadFrames(ctx context.Context, p Pack, want func(i int) bool, f func(i int, raw []byte) error) error {
 	if err := p.checkToRead(); err != nil {
 		return err
 	}
+	wanted := make([]bool, len(p.Frames))
+	for i := range wanted {
+		wanted[i] = want(i)
+	}
+	runs := runsOf(p, wanted)
+	switch {
+	case len(runs) == 0:
+		return nil
+	case worthwhile(p, runs, r.keys != nil):
+		return r.readRuns(ctx, p, runs, wanted, f)
+	}
+	return r.readWhole(ctx, p, func(i int) bool { return wanted[i] }, f)
+}
+
+// readWhole reads a pack from end to end. The frames that are not wanted are not decompressed.
+func (r *Repo) readWhole(ctx context.Context, p Pack, want func(i int) bool, f func(i int, raw []byte) error) error {
 	u, err := r.unseal(ctx, p.Key, -1)
 	if err != nil {
 		return err
