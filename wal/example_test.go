@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/repo/repotest"
@@ -142,6 +143,20 @@ func ExampleArchive_Has() {
 		panic(err)
 	}
 	fmt.Println(archive.Has(ctx, name))
+	// Output: false <nil>
+}
+
+func ExampleArchive_Same() {
+	ctx := context.Background()
+	archive, err := exampleArchive(ctx)
+	if err != nil {
+		panic(err)
+	}
+	name, err := wal.ParseName("000000010000000000000003")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(archive.Same(ctx, name, strings.NewReader("a segment"), 9))
 	// Output: false <nil>
 }
 
