@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -104,6 +105,7 @@ func TestDamagedObjects(t *testing.T) {
 			requireNoticed := func(key string, damaged []byte, through step, what string, args ...any) {
 				t.Helper()
 				at := fmt.Sprintf("%s: "+what, append([]any{key}, args...)...)
+				require.NoError(t, os.RemoveAll(dir)) // or what an earlier try has brought is not read again
 				r, err := f.open(t, doctored{f.store, map[string][]byte{key: damaged}})
 				if err == nil {
 					err = through(t.Context(), r, f, dir)

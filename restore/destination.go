@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,22 +21,6 @@ import (
 	"github.com/pgcairn/pgcairn/internal/pgfile"
 )
 
-// NotEmptyError means that a directory to restore into holds something already. Nothing in it was changed.
-type NotEmptyError struct {
-	Directory string
-}
-
-func (e *NotEmptyError) Error() string {
-	return "restore: " + e.Directory + " is not empty: choose another directory, or clear it yourself if nothing in it is needed"
-}
-
-// BusyError means that another restore is going on in a directory.
-type BusyError struct {
-	Directory string
-}
-
-func (e *BusyError) Error() string { return "restore: another restore is going on in " + e.Directory }
-
 // controlTemp is where pg_control is before everything else is on disk.
 const controlTemp = pgfile.ControlPath + ".pgcairn"
 
@@ -50,6 +33,7 @@ type destination struct {
 	outside  map[string]*os.Root // where links lead to, by their paths
 	locks    []*os.File          // on the directories
 	mark     mark
+	reuse    bool          // there are files already, some of which may be right
 	sized    []atomic.Bool // by file of the manifest: it has its full size
 	sums     sums          // by file of the manifest
 }
@@ -76,24 +60,8 @@ func openDestination(dir string, m *backup.Manifest, o *Options) (_ *destination
 	if d.root, err = d.open(dir); err != nil {
 		return nil, err
 	}
-	old, err := d.readMark()
-	if err != nil {
+	if err := d.admit(o); err != nil {
 		return nil, err
-	}
-	if old == nil {
-		if err := requireEmpty(d.root, dir); err != nil {
-			return nil, err
-		}
-	}
-	for link, location := range d.mark.links() {
-		if d.outside[link], err = d.open(location); err != nil {
-			return nil, err
-		}
-		if old == nil || old.links()[link] != location {
-			if err := requireEmpty(d.outside[link], location); err != nil {
-				return nil, err
-			}
-		}
 	}
 	return d, nil
 }
@@ -125,7 +93,7 @@ func requireEmpty(root *os.Root, dir string) error {
 		return err
 	}
 	// What mkfs leaves in a new file system is nobody's.
-	if slices.ContainsFunc(names, func(n string) bool { return n != "lost+found" && n != markFile }) {
+	if slices.ContainsFunc(names, func(n string) bool { return n != "lost+found" && n != markFile && n != markTemp }) {
 		return &NotEmptyError{Directory: dir}
 	}
 	return nil
@@ -145,67 +113,38 @@ func list(root *os.Root) ([]string, error) {
 	return names, nil
 }
 
-// begin marks the directory, clears what an earlier restore has left, and makes all directories.
-func (d *destination) begin() error {
-	text, err := json.Marshal(d.mark)
-	if err != nil {
-		return fmt.Errorf("restore: %w", err)
-	}
-	if err := d.clear(); err != nil {
-		return fmt.Errorf("restore: clear what an earlier restore has left: %w", err)
-	}
-	if err := d.createText(markFile, string(text)); err != nil {
+// ownDirectories are those that there are whatever the manifest says.
+var ownDirectories = []string{"global", "pg_wal", "pg_wal/archive_status", "pg_tblspc"} //nolint:gochecknoglobals // a constant
+
+// begin marks the directory, removes what does not belong there, and makes all directories. Of files besides the
+// manifest's it keeps those that are named.
+func (d *destination) begin(ctx context.Context, keep []string) error {
+	if err := d.writeMark(); err != nil {
 		return err
 	}
-	if err := d.sync("."); err != nil {
-		return err
+	if d.reuse {
+		if err := d.takeControl(); err != nil {
+			return err
+		}
+		if err := d.sweep(ctx, keep); err != nil {
+			return err
+		}
 	}
 	if err := d.root.Chmod(".", 0o700); err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
-	for _, dir := range d.manifest.Directories {
-		if err := d.mkdir(dir); err != nil {
-			return fmt.Errorf("restore: %w", err)
-		}
-	}
-	for _, dir := range []string{"global", "pg_wal", "pg_wal/archive_status", "pg_tblspc"} {
+	for _, dir := range slices.Concat(d.manifest.Directories, ownDirectories) {
 		if err := d.mkdir(dir); err != nil {
 			return fmt.Errorf("restore: %w", err)
 		}
 	}
 	for link, location := range d.mark.links() {
-		if err := d.root.Symlink(location, link); err != nil {
+		// A link that is there leads to the same place, or it would have been removed.
+		if err := d.root.Symlink(location, link); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("restore: %w", err)
 		}
 	}
 	return d.makeInPlace()
-}
-
-// clear removes everything but the mark, which goes last of all when it is replaced.
-func (d *destination) clear() error {
-	for _, root := range append(d.outsideRoots(), d.root) {
-		names, err := list(root)
-		if err != nil {
-			return err
-		}
-		// pg_control first, so that what is left can never be started.
-		if root == d.root {
-			for _, name := range []string{pgfile.ControlPath, controlTemp} {
-				if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-					return err
-				}
-			}
-		}
-		for _, name := range names {
-			if name == "lost+found" || root == d.root && name == markFile {
-				continue
-			}
-			if err := root.RemoveAll(name); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 func (d *destination) outsideRoots() []*os.Root {
@@ -363,6 +302,9 @@ func (d *destination) commit(ctx context.Context, control []byte) error {
 	}
 	if err := d.sync("global"); err != nil {
 		return err
+	}
+	if err := d.root.RemoveAll(journalFile); err != nil {
+		return fmt.Errorf("restore: %w", err)
 	}
 	if err := d.root.Remove(markFile); err != nil {
 		return fmt.Errorf("restore: %w", err)

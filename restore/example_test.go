@@ -91,6 +91,35 @@ func ExampleStandby() {
 	// Output: <nil>
 }
 
+func ExamplePlan_Run_delta() {
+	ctx := context.Background()
+	r, cluster := exampleRepo()
+	dir, err := os.MkdirTemp("", "")
+	check(err)
+	defer os.RemoveAll(dir)
+	data := filepath.Join(dir, "data")
+	plan, err := restore.Prepare(ctx, r, restore.Latest(), nil)
+	check(err)
+	_, err = plan.Run(ctx, r, data, nil)
+	check(err)
+
+	// The data directory is there, and not what it should be.
+	check(os.Truncate(filepath.Join(data, "base/5/16384"), 8192))
+	_, err = plan.Run(ctx, r, data, nil)
+	var notEmpty *restore.NotEmptyError
+	fmt.Println("refused:", errors.As(err, &notEmpty))
+
+	// What is right is left as it is, and the rest is fetched.
+	result, err := plan.Run(ctx, r, data, &restore.Options{Delta: true})
+	check(err)
+	fmt.Println("all bytes:", result.RestoredBytes+result.ReusedBytes)
+	fmt.Println("differences:", cluster.Compare(data))
+	// Output:
+	// refused: true
+	// all bytes: 82061
+	// differences: <nil>
+}
+
 func ExamplePrepare() {
 	ctx := context.Background()
 	r, _ := exampleRepo()

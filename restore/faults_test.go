@@ -30,6 +30,16 @@ func (f *fake) recover(ctx context.Context, s repo.Store, dir string) error {
 	return err
 }
 
+// requireGoesOn demands that a restore that failed has left nothing that would boot, and that the next goes on with it. It
+// clears the directory for another.
+func (f *fake) requireGoesOn(t *testing.T, dir string) {
+	t.Helper()
+	requireNoCluster(t, dir)
+	require.NoError(t, f.recover(t.Context(), f.store, dir))
+	require.NoError(t, f.c.Compare(dir))
+	require.NoError(t, os.RemoveAll(dir))
+}
+
 // Whatever call on the store fails, the error says so, is no answer about what exists and no corruption, nothing that
 // would boot is left, and the next restore into the same directory succeeds.
 func TestRestoreWhenTheStoreFails(t *testing.T) {
@@ -63,7 +73,7 @@ func TestRestoreWhenTheStoreFails(t *testing.T) {
 				require.ErrorIs(t, err, repotest.ErrInjected, "%v", struck)
 				require.False(t, is[*repo.CorruptError](err), "%v", err)
 				require.False(t, is[*restore.UnreachableError](err), "%v", err)
-				requireNoCluster(t, dir)
+				f.requireGoesOn(t, dir)
 			}
 			require.NoError(t, f.c.Compare(dir))
 		})
@@ -110,7 +120,7 @@ func TestRestoreIsCancelled(t *testing.T) {
 		}
 		require.ErrorIs(t, err, context.Canceled)
 		requireNoAnswer(t, err)
-		requireNoCluster(t, dir)
+		f.requireGoesOn(t, dir)
 	}
 	require.NoError(t, f.c.Compare(dir))
 }
@@ -132,7 +142,7 @@ func TestRestoreIsCancelledWhileTheStoreStalls(t *testing.T) {
 			}
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 			requireNoAnswer(t, err)
-			requireNoCluster(t, dir)
+			f.requireGoesOn(t, dir)
 		})
 	}
 	require.NoError(t, f.c.Compare(dir))

@@ -50,6 +50,7 @@ type job struct {
 	Rate        int64             // of the backup, whose packs are not compressed then
 	Restore     string            // directory to restore to instead
 	Tablespaces map[string]string // of the restore
+	Delta       bool              // the restore is one
 }
 
 func TestMain(m *testing.M) {
@@ -111,7 +112,7 @@ func (j job) do(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = p.Run(ctx, r, j.Restore, &restore.Options{Tablespaces: j.Tablespaces})
+	_, err = p.Run(ctx, r, j.Restore, &restore.Options{Tablespaces: j.Tablespaces, Delta: j.Delta})
 	return err
 }
 
@@ -322,6 +323,82 @@ func TestKilledRestores(t *testing.T) {
 	t.Logf("%d of %d restores were killed, %d of them half way, one takes %v", killed, kills(), halves, takes)
 }
 
+// A delta restore that is killed, at whatever moment, leaves what was there before, untouched, or what is whole, or nothing
+// that boots. The next makes it whole.
+func TestKilledDeltas(t *testing.T) {
+	t.Parallel()
+	c := killCluster(t)
+	repoDir := t.TempDir()
+	store, err := repo.OpenDir(repoDir, nil)
+	require.NoError(t, err)
+	r, err := repo.Init(t.Context(), store, nil)
+	require.NoError(t, err)
+	_, err = backup.Take(t.Context(), r, source(t, c), nil)
+	require.NoError(t, err)
+	c.Exec(t, `insert into in_fast select i, 'later' from generate_series(1, 1000) i`)
+	want := pgtest.Checksums(t, c)
+	pushAll(t, c, r)
+
+	base := pgtest.Dir(t)
+	j := job{Repo: repoDir, Restore: filepath.Join(base, "data"), Tablespaces: map[string]string{"fast": filepath.Join(base, "fast")}, Delta: true}
+	j.start(t).wait(t)
+	wholeTree := restored(t, j)
+	// A server runs on it, and crashes.
+	b := pgtest.Boot(t, j.Restore, 0, nil)
+	b.Exec(t, `update t set text = 'lost' where i % 100 = 0`, `drop table in_fast`, `create table its_own tablespace fast as select 1 as i`, `checkpoint`)
+	b.Kill9(t)
+	oldTree := restored(t, j)
+	old := filepath.Join(base, "old")
+	require.NoError(t, os.Mkdir(old, 0o700))
+	copyAll := func(from, to string) {
+		out, err := exec.Command("cp", "-a", filepath.Join(from, "data"), filepath.Join(from, "fast"), to).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+	}
+	copyAll(base, old)
+
+	takes := j.start(t).wait(t)
+	require.Equal(t, wholeTree, restored(t, j))
+	fresh := true // nothing has been done to what is there
+	states := map[string]int{}
+	for i, moment := range moments(kills()) {
+		if fresh {
+			clearAway(t, j)
+			copyAll(old, base)
+		}
+		killed := j.start(t).kill(t, moment, &takes)
+		tree := restored(t, j)
+		switch control := tree["true/global/pg_control"]; control {
+		case "":
+			states["half way"]++
+			require.True(t, killed)
+			require.FileExists(t, filepath.Join(j.Restore, "pgcairn.restore"))
+			if states["half way"] <= 2 && exists(filepath.Join(j.Restore, "PG_VERSION")) {
+				_, err := pgtest.TryBoot(t, j.Restore, pgtest.Newest(), nil)
+				require.Error(t, err)
+			}
+		case oldTree["true/global/pg_control"]:
+			states["not begun"]++
+			require.Equal(t, oldTree, tree)
+			fresh = true
+			continue
+		default:
+			states["whole"]++
+			require.Equal(t, wholeTree, tree)
+		}
+		if fresh = *soak || i%3 == 2 || i == kills()-1; !fresh {
+			continue // the next is killed as well
+		}
+		takes = (takes + j.start(t).wait(t)) / 2
+		require.Equal(t, wholeTree, restored(t, j))
+	}
+	j.start(t).wait(t) // over whatever the last has left
+	require.Equal(t, wholeTree, restored(t, j))
+	b = pgtest.Boot(t, j.Restore, 0, nil)
+	require.Equal(t, want, pgtest.Checksums(t, b))
+	require.Positive(t, states["half way"])
+	t.Logf("%d delta restores were killed: %v; one takes %v", kills(), states, takes)
+}
+
 // clearAway removes what a restore has made.
 func clearAway(t *testing.T, j job) {
 	t.Helper()
@@ -340,7 +417,7 @@ func restored(t *testing.T, j job) map[string]string {
 	all := map[string]string{}
 	for _, root := range []string{j.Restore, j.Tablespaces["fast"]} {
 		require.NoError(t, filepath.WalkDir(root, func(p string, e fs.DirEntry, err error) error {
-			if err != nil || !e.Type().IsRegular() || e.Name() == "pgcairn.restore" {
+			if err != nil || !e.Type().IsRegular() || strings.HasPrefix(e.Name(), "pgcairn.restore") {
 				return err
 			}
 			b, err := os.ReadFile(p)

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/pgcairn/pgcairn/backup"
 )
 
 // WALDirectoryError means that pg_wal cannot go where [Options.WALDirectory] says. Nothing was changed.
@@ -44,6 +46,11 @@ func (m *mark) links() map[string]string {
 	return links
 }
 
+// tablespacePath is where the data directory has a tablespace, or the link to it.
+func tablespacePath(t backup.Tablespace) string {
+	return "pg_tblspc/" + strconv.FormatUint(uint64(t.OID), 10)
+}
+
 // linkOf returns how a path below the data directory begins, where that may be a link.
 func linkOf(p string) string {
 	first, rest, _ := strings.Cut(p, "/")
@@ -57,7 +64,7 @@ func linkOf(p string) string {
 // makeInPlace makes the directories of tablespaces that are kept in the data directory.
 func (d *destination) makeInPlace() error {
 	for _, t := range d.manifest.Tablespaces {
-		if err := d.mkdir("pg_tblspc/" + strconv.FormatUint(uint64(t.OID), 10)); err != nil {
+		if err := d.mkdir(tablespacePath(t)); err != nil {
 			return fmt.Errorf("restore: %w", err)
 		}
 	}

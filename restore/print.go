@@ -69,7 +69,7 @@ func (r *Result) MarshalJSON() ([]byte, error) {
 		ReusedBytes   int64   `json:"reused_bytes"`
 		Segments      int     `json:"segments"`
 		Took          float64 `json:"duration_seconds"`
-	}{p, r.Directory, r.RestoredBytes, 0, r.Segments, r.Took.Seconds()})
+	}{p, r.Directory, r.RestoredBytes, r.ReusedBytes, r.Segments, r.Took.Seconds()})
 }
 
 // String describes the plan in a few lines.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgcairn/pgcairn/backup"
 	"github.com/pgcairn/pgcairn/internal/pgfile"
+	"github.com/pgcairn/pgcairn/internal/speed"
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/wal"
 	"golang.org/x/sync/errgroup"
@@ -57,6 +58,17 @@ type Options struct {
 	// backup needs. With RestoreCommand, WAL that the primary no longer has comes from the archive.
 	Standby *Standby
 
+	// Delta restores into a directory that holds a data directory already, as well as into an empty one: what is there is
+	// compared with the backup, block by block, and only what differs is fetched. Everything that is not of the backup is
+	// removed. Tablespaces are taken to be where the links of that data directory lead, if these are the directories of
+	// Tablespaces. A directory in which a server runs is a *[RunningError]; one of another cluster, or none, a *[ForeignError].
+	// The default, false, takes empty directories only.
+	Delta bool
+
+	// Overwrite has Delta take a directory whatever it holds. Nothing of that is left. By default it has to be of the
+	// backup's cluster. A server must not run in it either way.
+	Overwrite bool
+
 	// KeepArchiving leaves archive_mode as the backup has it. By default it is turned off, so that a copy never writes
 	// into the archive of the original. A standby that is to take its primary's place wants it: with archive_mode on, it
 	// archives once it is promoted, and only with archive_mode always before.
@@ -74,9 +86,12 @@ type Options struct {
 type Progress struct {
 	Phase         string // "files", "sync"
 	RestoredBytes int64  // written to files
+	ReusedBytes   int64  // found right where they are
 	TotalBytes    int64
 	Segments      int // of WAL, staged so far
 	TotalSegments int
+	Rate          int64         // bytes restored or reused a second, over the last ten; 0 when not known
+	Remaining     time.Duration // to do the rest at that rate; 0 as Rate is
 }
 
 // Result is what a restore has done.
@@ -84,7 +99,8 @@ type Result struct {
 	Plan          *Plan
 	Directory     string
 	RestoredBytes int64 // written; what is zero is left out
-	Segments      int   // of WAL, staged
+	ReusedBytes   int64 // found right where they are, and not fetched
+	Segments      int   // of WAL, staged or found right
 	Took          time.Duration
 
 	// Warnings say what to do when PostgreSQL has recovered. Those of the plan come besides.
@@ -94,10 +110,13 @@ type Result struct {
 // progressEvery is how often Options.Progress is called.
 const progressEvery = 200 * time.Millisecond
 
-// Run restores the plan's backup into dir, which it makes, or which is empty; anything else is a *[NotEmptyError]. A
-// directory that an earlier Run was killed in is cleared and used again. When Run returns nil everything is on disk and
-// PostgreSQL can be started; before, it cannot, since pg_control comes last. Files and directories are private to the
-// user that runs the restore, and have to be given to the user that runs PostgreSQL.
+// Run restores the plan's backup into dir, which it makes, or which is empty; anything else is a *[NotEmptyError], unless
+// the options say Delta. A directory in which an earlier Run was killed is used again: what that one has done is compared
+// with the backup, and only the rest is fetched. When Run returns nil everything is on disk and PostgreSQL can be started;
+// before, it cannot, since pg_control goes first and comes last. Files and directories are private to the user that runs the
+// restore, and have to be given to the user that runs PostgreSQL.
+//
+// Nothing outside of dir and the directories of the options is written to, whatever links are found there.
 //
 // A backup_manifest says what was restored, with checksums: until PostgreSQL is started, pg_verifybackup finds out whether
 // all is as it was written, and whether the WAL that makes the backup consistent is there. Where that is not staged, or a
@@ -114,6 +133,9 @@ func (p *Plan) Run(ctx context.Context, r *repo.Repo, dir string, o *Options) (*
 	}
 	if err := p.check(&options); err != nil {
 		return nil, err
+	}
+	if options.Overwrite && !options.Delta {
+		return nil, errors.New("restore: Overwrite is for Delta")
 	}
 	begun := r.Now()
 	m, err := backup.Load(ctx, r, p.Backup.ID)
@@ -139,7 +161,7 @@ func (p *Plan) Run(ctx context.Context, r *repo.Repo, dir string, o *Options) (*
 		return nil, err
 	}
 	return &Result{
-		Plan: p, Directory: d.path, RestoredBytes: run.restored.Load(), Segments: int(run.staged.Load()),
+		Plan: p, Directory: d.path, RestoredBytes: run.restored.Load(), ReusedBytes: run.reused.Load(), Segments: int(run.staged.Load()),
 		Took: r.Now().Sub(begun), Warnings: run.warnings(),
 	}, nil
 }
@@ -168,21 +190,32 @@ type run struct {
 	options  Options
 	leftOut  []backup.Database
 
-	restored, staged atomic.Int64
-	total            int64
-	wal              []string // files to be staged
+	journal                  *journal
+	restored, reused, staged atomic.Int64
+	total                    int64
+	speed                    speed.Meter
+	wal                      []string // files to be staged
 }
 
 func (r *run) all(ctx context.Context) error {
-	if err := r.dest.begin(); err != nil {
-		return err
-	}
 	for _, f := range r.manifest.FileList {
 		r.total += f.Data
 	}
 	if r.options.RestoreCommand == "" {
 		r.wal = r.plan.files()
 	}
+	keep := make([]string, len(r.wal))
+	for i, name := range r.wal {
+		keep[i] = "pg_wal/" + name
+	}
+	if err := r.dest.begin(ctx, keep); err != nil {
+		return err
+	}
+	var err error
+	if r.journal, err = r.dest.openJournal(); err != nil {
+		return err
+	}
+	defer r.journal.f.Close()
 	if err := r.fetch(ctx); err != nil {
 		return err
 	}
@@ -215,6 +248,11 @@ func (r *run) fetchAll(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(r.options.Jobs)
 	g.Go(func() error { return r.dest.makeEmpty(gctx) })
+	if r.dest.reuse {
+		for parts := range byFile(holes(r.manifest)) {
+			g.Go(func() error { return r.dest.clearHoles(gctx, parts) })
+		}
+	}
 	for _, i := range apart(len(r.manifest.PackList), r.options.Jobs) {
 		if gctx.Err() != nil {
 			break
@@ -247,27 +285,42 @@ func apart(n, jobs int) []int {
 	return order
 }
 
-// pack reads a pack and writes its pieces where they belong.
+// pack reads what is needed of a pack, and is not there yet, and writes its pieces where they belong.
 func (r *run) pack(ctx context.Context, p *backup.PackPieces) error {
+	want := p.Needs
+	if r.dest.reuse {
+		right, err := r.local(ctx, p)
+		if err != nil {
+			return err
+		}
+		want = func(i int) bool { return p.Needs(i) && !right[i] }
+	}
 	w := r.dest.writer()
 	defer func() { _ = w.close() }() // once more does nothing
-	err := r.repo.ReadFrames(ctx, p.Pack, p.Needs, func(i int, raw []byte) error {
+	var needed []byte
+	err := r.repo.ReadFrames(ctx, p.Pack, want, func(i int, raw []byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		part := inPart(p.Pieces[i])
+		needed = needed[:0]
 		for _, piece := range p.Pieces[i] {
-			if piece.File == backup.NoFile {
-				raw = raw[piece.Length:]
-				continue
-			}
-			if err := w.write(piece.File, raw[:piece.Length], piece.Offset); err != nil {
-				return err
+			if piece.File != backup.NoFile {
+				if err := w.write(piece.File, raw[:piece.Length], piece.Offset); err != nil {
+					return err
+				}
+				r.restored.Add(int64(piece.Length))
+				if part {
+					needed = append(needed, raw[:piece.Length]...)
+				}
 			}
 			raw = raw[piece.Length:]
 		}
+		if part {
+			return r.journal.note(p, i, needed)
+		}
 		return nil
 	})
-	r.restored.Add(w.written)
 	if err != nil {
 		return notMissing(fmt.Errorf("restore: %w", err))
 	}
@@ -276,6 +329,16 @@ func (r *run) pack(ctx context.Context, p *backup.PackPieces) error {
 
 // stage brings a file of the archive into pg_wal.
 func (r *run) stage(ctx context.Context, name string) error {
+	if r.dest.reuse {
+		same, err := r.stagedBefore(ctx, name)
+		if err != nil {
+			return notMissing(fmt.Errorf("restore: stage WAL: %w", err))
+		}
+		if same {
+			r.staged.Add(1)
+			return nil
+		}
+	}
 	err := r.dest.create("pg_wal/"+name, func(w io.Writer) error { return r.archive.Read(ctx, name, w) })
 	if err != nil {
 		return notMissing(fmt.Errorf("restore: stage WAL: %w", err))
@@ -326,10 +389,15 @@ func notMissing(err error) error {
 }
 
 func (r *run) progress(phase string) {
-	if r.options.Progress != nil {
-		r.options.Progress(Progress{
-			Phase: phase, RestoredBytes: r.restored.Load(), TotalBytes: r.total,
-			Segments: int(r.staged.Load()), TotalSegments: len(r.wal),
-		})
+	if r.options.Progress == nil {
+		return
 	}
+	p := Progress{
+		Phase: phase, RestoredBytes: r.restored.Load(), ReusedBytes: r.reused.Load(), TotalBytes: r.total,
+		Segments: int(r.staged.Load()), TotalSegments: len(r.wal),
+	}
+	if phase == "files" {
+		p.Rate, p.Remaining = r.speed.Measure(r.repo.Now(), p.RestoredBytes+p.ReusedBytes, p.TotalBytes)
+	}
+	r.options.Progress(p)
 }

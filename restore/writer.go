@@ -10,10 +10,9 @@ import (
 
 // fileWriter writes pieces of files. It keeps the last one open, since most pieces belong to the same as the one before.
 type fileWriter struct {
-	d       *destination
-	file    int // that is open
-	open    *os.File
-	written int64
+	d    *destination
+	file int // that is open
+	open *os.File
 }
 
 func (d *destination) writer() *fileWriter { return &fileWriter{d: d} }
@@ -31,7 +30,6 @@ func (w *fileWriter) write(file int, b []byte, off int64) error {
 		w.file, w.open = file, f
 	}
 	n, err := w.open.WriteAt(b, off)
-	w.written += int64(n)
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}

@@ -1,0 +1,87 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/pgcairn/pgcairn/internal/pgfile"
+	"github.com/pgcairn/pgcairn/internal/process"
+)
+
+// NotEmptyError means that a directory to restore into holds something already. Nothing in it was changed.
+type NotEmptyError struct {
+	Directory string
+}
+
+func (e *NotEmptyError) Error() string {
+	return "restore: " + e.Directory + " is not empty: choose another directory, or clear it yourself if nothing in it is needed"
+}
+
+// BusyError means that another restore is going on in a directory.
+type BusyError struct {
+	Directory string
+}
+
+func (e *BusyError) Error() string { return "restore: another restore is going on in " + e.Directory }
+
+// RunningError means that a server runs in a directory, or that it cannot be ruled out. Nothing in it was changed.
+type RunningError struct {
+	Directory string
+	PID       int    // of the server; 0 when it is not known
+	Reason    string // by which it was told
+}
+
+func (e *RunningError) Error() string {
+	return fmt.Sprintf("restore: a server runs in %s: %s", e.Directory, e.Reason)
+}
+
+// ForeignError means that a delta restore found a directory that is not of the backup's cluster. Nothing in it was changed.
+type ForeignError struct {
+	Directory string
+	SystemID  uint64 // of the cluster it is of; 0 when it is no data directory, or its pg_control cannot be read
+	Backup    uint64 // system identifier of the backup's cluster
+	Reason    string
+}
+
+func (e *ForeignError) Error() string {
+	return fmt.Sprintf("restore: %s %s: choose another directory, or overwrite it (Options.Overwrite) if nothing in it is needed",
+		e.Directory, e.Reason)
+}
+
+// requireStopped makes sure that no server runs in a directory, as PostgreSQL itself does before it starts one
+// (CreateLockFile in miscinit.c): the process of the lock file must be gone, and with it all those that share its memory.
+// Beyond that, a live process of that id is told from the server by its working directory: after a crash of the machine
+// the id may be anybody's. Servers of other hosts and containers that share the directory are not seen.
+func requireStopped(root *os.Root, dir string) error {
+	b, err := root.ReadFile(pgfile.LockPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	lock, err := pgfile.ParseLockFile(b)
+	if err != nil {
+		return &RunningError{Directory: dir, Reason: err.Error() + ", as while it starts; if none does, remove that file"}
+	}
+	if process.Alive(lock.PID) && !worksElsewhere(lock, root) {
+		return &RunningError{Directory: dir, PID: lock.PID, Reason: fmt.Sprintf("process %d; stop it first", lock.PID)}
+	}
+	if lock.ShmID != 0 && process.Attached(lock.ShmKey, lock.ShmID) {
+		return &RunningError{Directory: dir, PID: lock.PID, Reason: fmt.Sprintf(
+			"process %d is gone, but others that it started still share its memory; end them first", lock.PID)}
+	}
+	return nil
+}
+
+// worksElsewhere tells whether the process of a lock file certainly is no server of the directory. Servers work in theirs.
+func worksElsewhere(lock pgfile.LockFile, root *os.Root) bool {
+	path, there, err := process.WorkDir(lock.PID)
+	if err != nil || path == lock.DataDir {
+		return false
+	}
+	here, err := root.Stat(".")
+	return err == nil && !os.SameFile(here, there)
+}
