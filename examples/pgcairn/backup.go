@@ -55,7 +55,7 @@ func (c *backupCommand) Run(ctx context.Context, a *app) error {
 	m, err := backup.Take(ctx, r, source, &backup.Options{
 		Type: types[c.Type], Jobs: c.Jobs, Rate: c.Rate, Compression: repo.Compression(c.Compression), Spread: c.Checkpoint == "spread", Labels: c.Labels,
 		UpgradedFrom: c.UpgradedFrom,
-		Progress:     a.meter(true).backup(), Logger: a.logger(),
+		Progress:     a.meter().backup(), Logger: a.logger(),
 	})
 	if err != nil {
 		return err

@@ -66,7 +66,9 @@ var hints = []struct {
 	{as[*drill.ElsewhereError], "pgcairn plan and pgcairn windows tell what can be recovered; the end of the server's log is in the report"},
 	{as[*drill.CheckError], "the report tells of every check"},
 
-	{as[*restore.NotEmptyError], "choose another directory, or empty it"},
+	{as[*restore.NotEmptyError], "choose another directory, or empty it; over a data directory of the same cluster: --delta"},
+	{as[*restore.RunningError], "stop it (pg_ctl stop -D), and restore again; nothing was changed"},
+	{as[*restore.ForeignError], "is that the right directory? with --overwrite nothing of what is in it is left"},
 	{as[*restore.TablespaceError], "map each tablespace of the backup by --tablespace NAME=DIR, or give --tablespaces-in-place"},
 	{as[*restore.WALDirectoryError], "let --waldir be a directory outside of the data directory and of tablespaces"},
 	{as[*restore.DatabaseError], "give --only-database a name that the database had when the backup was taken, or leave it out to restore all"},

@@ -42,29 +42,25 @@ func (g gauge) text(percentage bool) string {
 // meter shows progress on stderr.
 type meter func(gauge)
 
-// meter returns the meter that --progress asks for, or nil. Where no rate is told a bar estimates one.
-func (a *app) meter(told bool) meter {
+// meter returns the meter that --progress asks for, or nil.
+func (a *app) meter() meter {
 	switch a.common.Progress {
 	case "bar":
-		return a.bar(told)
+		return a.bar()
 	case "plain":
 		return a.plain()
 	case "auto":
 		if term.IsTerminal(int(os.Stderr.Fd())) { //nolint:gosec // a file descriptor
-			return a.bar(told)
+			return a.bar()
 		}
 	}
 	return nil
 }
 
-func (a *app) bar(told bool) meter {
+func (a *app) bar() meter {
 	return func(g gauge) {
-		a.screen.show(!told, func(b *progressbar.ProgressBar) {
-			text := g.phase
-			if told {
-				text = g.text(false)
-			}
-			b.Describe(text)
+		a.screen.show(func(b *progressbar.ProgressBar) {
+			b.Describe(g.text(false))
 			if g.total > 0 {
 				if b.GetMax64() != g.total {
 					b.ChangeMax64(g.total)
@@ -103,7 +99,10 @@ func (m meter) restore() func(restore.Progress) {
 		return nil
 	}
 	return func(p restore.Progress) {
-		m(gauge{phase: "restore: " + p.Phase, done: p.RestoredBytes, total: p.TotalBytes})
+		m(gauge{
+			phase: "restore: " + p.Phase, done: p.RestoredBytes + p.ReusedBytes, total: p.TotalBytes,
+			rate: p.Rate, remaining: p.Remaining,
+		})
 	}
 }
 

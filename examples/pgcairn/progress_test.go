@@ -69,14 +69,14 @@ func TestProgressShowsRateAndRemaining(t *testing.T) {
 		var shown bytes.Buffer
 		a := &app{screen: &screen{w: &shown}}
 		a.common.Progress = "bar"
-		a.meter(true).backup()(c.progress)
+		a.meter().backup()(c.progress)
 		a.screen.done()
 		require.Contains(t, shown.String(), c.bar)
 		require.NotContains(t, strings.ReplaceAll(shown.String(), "340.0 MiB/s", ""), "/s", "no second opinion")
 
 		shown.Reset()
 		a.common.Progress = "plain"
-		a.meter(true).backup()(c.progress)
+		a.meter().backup()(c.progress)
 		require.Equal(t, c.plain, shown.String())
 	}
 }
@@ -85,7 +85,7 @@ func TestProgressShowsRateAndRemaining(t *testing.T) {
 func TestBarHasNoLifeOfItsOwn(t *testing.T) {
 	before := runtime.NumGoroutine()
 	a := &app{screen: &screen{w: io.Discard}}
-	a.bar(true)(gauge{phase: "backup: start"})
+	a.bar()(gauge{phase: "backup: start"})
 	require.LessOrEqual(t, runtime.NumGoroutine(), before)
 	a.screen.done()
 }

@@ -13,8 +13,10 @@ import (
 
 // restoreCommand restores a backup.
 type restoreCommand struct {
-	Dir string `arg:"" help:"Directory to restore into; it is made, or empty."`
+	Dir string `arg:"" help:"Directory to restore into; it is made, or empty, or what a restore that was killed has left."`
 	target
+	Delta       bool              `help:"Restore over the data directory that is there: fetch what differs, remove what does not belong."`
+	Overwrite   bool              `help:"With --delta, whatever is there, even if it is of another cluster or no data directory."`
 	Tablespaces map[string]string `name:"tablespace" mapsep:"none" placeholder:"NAME=DIR" help:"Where a tablespace goes; repeatable."`
 	InPlace     bool              `name:"tablespaces-in-place" help:"Keep the other tablespaces within the data directory."`
 	WALDir      string            `name:"waldir" placeholder:"DIR" help:"Where pg_wal goes; it is made, or empty."`
@@ -51,13 +53,16 @@ func (c *restoreCommand) standbyOptions() (*restore.Standby, error) {
 
 // Run runs the command.
 func (c *restoreCommand) Run(ctx context.Context, a *app) error {
+	if c.Overwrite && !c.Delta {
+		return usage("--overwrite needs --delta")
+	}
 	follow, err := c.standbyOptions()
 	if err != nil {
 		return err
 	}
 	o := &restore.Options{
-		Tablespaces: c.Tablespaces, TablespacesInPlace: c.InPlace, WALDirectory: c.WALDir, Databases: c.Databases, Standby: follow,
-		Progress: a.meter(false).restore(), Logger: a.logger(),
+		Delta: c.Delta, Overwrite: c.Overwrite, Tablespaces: c.Tablespaces, TablespacesInPlace: c.InPlace, WALDirectory: c.WALDir, Databases: c.Databases, Standby: follow,
+		Progress: a.meter().restore(), Logger: a.logger(),
 	}
 	if follow == nil {
 		o.Action = restore.Action(c.Action)
@@ -86,6 +91,9 @@ func (c *restoreCommand) Run(ctx context.Context, a *app) error {
 	return a.print(result, func(w *strings.Builder) {
 		fmt.Fprint(w, p)
 		fmt.Fprintf(w, "restored %s into %s in %.1f s\n", size(result.RestoredBytes), result.Directory, result.Took.Seconds())
+		if result.ReusedBytes > 0 {
+			fmt.Fprintf(w, "%s were right already\n", size(result.ReusedBytes))
+		}
 		for _, warning := range result.Warnings {
 			fmt.Fprintf(w, "warning: %s\n", warning)
 		}

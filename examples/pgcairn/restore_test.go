@@ -121,6 +121,27 @@ func TestPlanAndRestoreRefuse(t *testing.T) {
 		require.Contains(t, words, "warning: drop the databases that are not restored: elsewhere (base/")
 	})
 
+	t.Run("delta", func(t *testing.T) {
+		dir := filepath.Join(h.dir, "again")
+		args := []string{"restore", dir, "--to-immediate", "--tablespace", "aside=" + filepath.Join(h.dir, "again-aside")}
+		first := reader.json(t, args...)
+		require.Zero(t, first["reused_bytes"])
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "stray"), []byte("x"), 0o600))
+		reader.run(t, args...).requireFailure(t, 1, "is not empty", "--delta")
+		second := reader.json(t, append(args, "--delta")...)
+		require.Positive(t, second["reused_bytes"])
+		sum := second["restored_bytes"].(float64) + second["reused_bytes"].(float64)
+		require.EqualValues(t, first["restored_bytes"], int64(sum))
+		require.NoFileExists(t, filepath.Join(dir, "stray"))
+
+		require.NoError(t, os.Remove(filepath.Join(dir, "PG_VERSION")))
+		reader.run(t, append(args, "--delta")...).requireFailure(t, 1, "no data directory", "--overwrite")
+		require.Contains(t, reader.ok(t, append(args, "--delta", "--overwrite")...), "right already")
+		running := pgtest.Boot(t, dir, 0, nil)
+		reader.run(t, append(args, "--delta", "--overwrite")...).requireFailure(t, 1, "a server runs in", "stop it")
+		running.Stop(t)
+	})
+
 	t.Run("a damaged manifest", func(t *testing.T) {
 		flip(t, filepath.Join(h.repo, "backups", newer))
 		out := reader.run(t, "list", "--json")

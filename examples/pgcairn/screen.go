@@ -25,23 +25,19 @@ func (s *screen) Write(p []byte) (int, error) {
 	return s.w.Write(p)
 }
 
-// show runs f with the bar, which is made when there is none. It may show bytes, and estimate their rate.
-func (s *screen) show(estimate bool, f func(*progressbar.ProgressBar)) {
+// show runs f with the bar, which is made when there is none. What is shown tells the rate itself.
+func (s *screen) show(f func(*progressbar.ProgressBar)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.bar == nil {
-		options := []progressbar.Option{
+		s.bar = progressbar.NewOptions64(
+			-1,
 			progressbar.OptionSetWriter(s.w),
 			progressbar.OptionFullWidth(),
 			progressbar.OptionUseANSICodes(true),
 			progressbar.OptionSetSpinnerChangeInterval(0), // or a goroutine would draw beside us, for ever
-			progressbar.OptionSetPredictTime(estimate),
-		}
-		if estimate {
-			options = append(options, progressbar.OptionShowBytes(true), progressbar.OptionShowTotalBytes(true),
-				progressbar.OptionShowCount(), progressbar.OptionUseIECUnits(true))
-		}
-		s.bar = progressbar.NewOptions64(-1, options...)
+			progressbar.OptionSetPredictTime(false),
+		)
 	}
 	f(s.bar)
 }

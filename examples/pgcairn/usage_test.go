@@ -61,6 +61,7 @@ func TestWrongUsage(t *testing.T) {
 		{"drill of a random backup, given", []string{"drill", "--random", "moment", "--timeline", "2"}, "", "--random chooses"},
 		{"drill of a random mood", []string{"drill", "--random", "mood"}, "", "--random"},
 		{"drill by magic", []string{"drill", "--amcheck", "magic"}, "", "--amcheck"},
+		{"restore over what is there, and no delta", []string{"restore", "x", "--overwrite"}, "", "--overwrite needs --delta"},
 		{"restore by magic", []string{"restore", "x", "--wal", "magic"}, "", "--wal"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
