@@ -1,14 +1,19 @@
 package restore_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/pgcairn/pgcairn/backup"
+	"github.com/pgcairn/pgcairn/internal/pgfile"
 	"github.com/pgcairn/pgcairn/internal/pgtest"
+	"github.com/pgcairn/pgcairn/internal/process"
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/restore"
 	"github.com/stretchr/testify/require"
@@ -103,4 +108,40 @@ func TestDeltaOverServers(t *testing.T) {
 			pgtest.Amcheck(t, b)
 		})
 	}
+}
+
+// A server that was killed may leave processes that still write to its files: these count as the server.
+func TestDeltaSparesOrphans(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, &pgtest.Options{Conf: archiving()})
+	r := newRepo(t, false)
+	_, err := backup.Take(t.Context(), r, source(t, c), nil)
+	require.NoError(t, err)
+	want := pgtest.Checksums(t, c)
+	p, err := restore.Prepare(t.Context(), r, restore.Immediate(), nil)
+	require.NoError(t, err)
+	conn := c.Connect(t)
+	orphan := int(conn.PgConn().PID())
+	go func() {
+		_, _ = conn.Exec(context.Background(), `select count(*) from generate_series(1, 1e12::bigint)`)
+	}()
+	c.Await(t, `select count(*) = 1 from pg_stat_activity where query like '%1e12%' and state = 'active' and pid <> pg_backend_pid()`)
+	b, err := os.ReadFile(filepath.Join(c.Data, "postmaster.pid"))
+	require.NoError(t, err)
+	lock, err := pgfile.ParseLockFile(b)
+	require.NoError(t, err)
+	require.NotZero(t, lock.ShmID)
+	require.NoError(t, syscall.Kill(lock.PID, syscall.SIGKILL))
+	require.Eventually(t, func() bool { return !process.Alive(lock.PID) }, time.Minute, time.Millisecond)
+
+	_, err = p.Run(t.Context(), r, c.Data, &restore.Options{Delta: true})
+	var running *restore.RunningError
+	require.ErrorAs(t, err, &running)
+	require.Contains(t, running.Reason, "share its memory")
+	require.NoError(t, syscall.Kill(orphan, syscall.SIGKILL))
+	require.Eventually(t, func() bool { return !process.Alive(orphan) }, time.Minute, time.Millisecond)
+	c.Kill9(t) // whatever else is left
+	_, err = p.Run(t.Context(), r, c.Data, &restore.Options{Delta: true})
+	require.NoError(t, err)
+	require.Equal(t, want, pgtest.Checksums(t, pgtest.Boot(t, c.Data, 0, nil)))
 }
