@@ -41,10 +41,11 @@ func TestVerifyBackup(t *testing.T) {
 			p, err := restore.Prepare(t.Context(), r, restore.Latest(), nil)
 			require.NoError(t, err)
 			dir := filepath.Join(pgtest.Dir(t), "data")
-			_, err = p.Run(t.Context(), r, dir, &restore.Options{
+			o := &restore.Options{
 				Tablespaces: map[string]string{"moved": filepath.Join(pgtest.Dir(t), "moved")}, TablespacesInPlace: true,
 				WALDirectory: filepath.Join(pgtest.Dir(t), "wal"), Databases: only,
-			})
+			}
+			_, err = p.Run(t.Context(), r, dir, o)
 			require.NoError(t, err)
 			args := []string{"--exit-on-error", "--manifest-path=" + oldManifest(t, dir, major, c), dir}
 			if !distro {
@@ -60,6 +61,17 @@ func TestVerifyBackup(t *testing.T) {
 			out, err := pgtest.Command(t, pgtest.DistroBin(t, "pg_verifybackup"), args...).CombinedOutput()
 			require.Error(t, err)
 			require.Contains(t, string(out), "checksum mismatch for file")
+
+			// What a restore over it finds right counts as what it writes does.
+			o.Delta = true
+			again, err := p.Run(t.Context(), r, dir, o)
+			require.NoError(t, err)
+			require.Greater(t, again.ReusedBytes, again.RestoredBytes)
+			oldManifest(t, dir, major, c)
+			pgtest.Own(t, dir)
+			if major < 17 {
+				pgtest.Run(t, pgtest.DistroBin(t, "pg_verifybackup"), args...)
+			}
 		}
 	})
 }

@@ -66,7 +66,7 @@ func TestDrill(t *testing.T) {
 			problem: "1 of 2 checks failed", hint: "report",
 		},
 		{name: "no target", phase: "plan", args: []string{"--to-time", "2001-01-01T00:00:00Z"}, problem: "every backup ended after", hint: "pgcairn list"},
-		{name: "no such restore point", phase: "recovery", args: []string{"--to-name", "x"}, problem: "recovery ended before", hint: "log"},
+		{name: "no such restore point", phase: "plan", args: []string{"--to-name", "x"}, problem: "there is no restore point of that name", hint: "pgcairn list"},
 		{name: "no boot", phase: "recovery", args: []string{"--preload", "no_such_library"}, problem: "no_such_library", hint: "log"},
 		{name: "no programs", phase: "plan", args: []string{"--pgbin", "/nonexistent"}, problem: "needs PostgreSQL", hint: "--pgbin"},
 		{name: "a user", phase: "plan", args: []string{"--os-user", "root"}, problem: "root", hint: "--os-user"},

@@ -3,8 +3,10 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgcairn/pgcairn/internal/pgtest"
 	"github.com/stretchr/testify/require"
@@ -18,6 +20,10 @@ func TestPlanAndRestoreRefuse(t *testing.T) {
 	near := h.writer().with("PGHOST="+c.Socket, "PGUSER=postgres")
 	older := near.json(t, "backup", "--pgdata", c.Data)["id"].(string)
 	newer := near.json(t, "backup", "--pgdata", c.Data)["id"].(string)
+	xid := pgtest.Value[int64](t, c, `select txid_current()`)
+	at := pgtest.Value[time.Time](t, c, `select clock_timestamp()`).In(time.FixedZone("", 2*3600))
+	c.Exec(t, `select pg_create_restore_point('before the party')`, `create table party ()`)
+	archiveAll(t, c)
 	reader := h.reader()
 	occupied := pgtest.Dir(t)
 	require.NoError(t, os.WriteFile(filepath.Join(occupied, "x"), nil, 0o644))
@@ -51,7 +57,10 @@ func TestPlanAndRestoreRefuse(t *testing.T) {
 		reason string
 	}{
 		{"a time before all backups", []string{"plan", "--to-time", "2001-01-01T00:00:00Z"}, "every backup ended after the target"},
-		{"a position beyond the archive", []string{"plan", "--to-lsn", "FFFF/0"}, "not archived"},
+		{"a position beyond the archive", []string{"plan", "--to-lsn", "FFFF/0"}, "the WAL ends before it: it is archived up to"},
+		{"a time after all commits", []string{"plan", "--to-time", "2096-11-21 12:15:30.5+02"}, "no transaction ended after it"},
+		{"a transaction that never was", []string{"plan", "--to-xid", "8000"}, "no such transaction ended"},
+		{"a restore point that never was", []string{"plan", "--to-name", "after the party"}, "there is no restore point of that name"},
 		{"a timeline that never was", []string{"plan", "--timeline", "0x10"}, "history of timeline 16"},
 		{"no such backup", []string{"plan", "--backup", "20200101T000000Z-000000"}, "there is no backup"},
 		{"a restore", []string{"restore", fresh, "--to-time", "2001-01-01 00:00:00+00"}, "every backup ended after the target"},
@@ -79,9 +88,9 @@ func TestPlanAndRestoreRefuse(t *testing.T) {
 		{"a forced backup", []string{"--backup", older, "--to-immediate"}, older, map[string]any{"kind": "immediate"}},
 		{"current timeline", []string{"--timeline", "current"}, newer, map[string]any{"kind": "latest"}},
 		{"timeline by number", []string{"--timeline", "1"}, newer, map[string]any{"kind": "latest"}},
-		{"a transaction", []string{"--to-xid", "800", "--exclusive"}, older, map[string]any{"kind": "xid", "xid": 800.0, "exclusive": true}},
-		{"a restore point", []string{"--to-name", "before the party"}, older, map[string]any{"kind": "name", "name": "before the party"}},
-		{"another zone", []string{"--to-time", "2096-11-21 12:15:30.5+02"}, newer, map[string]any{"kind": "time", "time": "2096-11-21T10:15:30.5Z"}},
+		{"a transaction", []string{"--to-xid", strconv.FormatInt(xid, 10), "--exclusive"}, newer, map[string]any{"kind": "xid", "xid": float64(xid), "exclusive": true}},
+		{"a restore point", []string{"--to-name", "before the party"}, newer, map[string]any{"kind": "name", "name": "before the party"}},
+		{"another zone", []string{"--to-time", at.Format("2006-01-02 15:04:05.999999-07")}, newer, map[string]any{"kind": "time", "time": at.UTC().Format("2006-01-02T15:04:05.999999Z")}},
 	} {
 		t.Run(w.name, func(t *testing.T) {
 			p := reader.json(t, append([]string{"plan"}, w.args...)...)
