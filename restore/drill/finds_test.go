@@ -71,8 +71,13 @@ func TestFinds(t *testing.T) {
 			damage: func(_ *testing.T, _ *site, o *drill.Options) { o.Settings["no_such_setting"] = "1" },
 		},
 		{
-			name: "target that is not there", phase: drill.PhaseRecovery, is: is[*drill.ServerError], target: restore.AtName("never"),
+			name: "target that is not there", phase: drill.PhasePlan, is: is[*restore.UnreachableError], target: restore.AtName("never"),
+			problem: "there is no restore point of that name",
+		},
+		{
+			name: "target that is not there after all", phase: drill.PhaseRecovery, is: is[*drill.ServerError], target: restore.AtName("half"),
 			problem: "recovery ended before configured recovery target was reached",
+			damage:  func(_ *testing.T, _ *site, o *drill.Options) { o.Settings["recovery_target_name"] = "never" },
 		},
 		{
 			name: "target that is not heeded", phase: drill.PhaseRecovery, is: is[*drill.ElsewhereError], target: restore.AtName("half"),
