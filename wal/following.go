@@ -26,14 +26,17 @@ func (f *following) run(ctx context.Context, a *Archive, c Coverage, way []Range
 	for len(segments) > 0 && segments[0].End() <= at {
 		segments = segments[1:]
 	}
-	joints := joints{log: a.log}
+	joints := joints{archive: a, system: c.System, segments: segments}
 	i := -1
 	for ix, err := range a.indexesBut(ctx, c, segments) {
 		if err != nil {
 			return err
 		}
 		i++
-		sum := joints.next(ctx, ix)
+		sum, err := joints.next(ctx, ix)
+		if err != nil {
+			return err
+		}
 		f.commits.merge(sum.Commits)
 		f.events = append(f.events, sum.Events...)
 		if ix.Segment.Start() >= at {
@@ -46,7 +49,7 @@ func (f *following) run(ctx context.Context, a *Archive, c Coverage, way []Range
 				f.events = append(f.events, e)
 			}
 		}
-		err := a.records(ctx, c.System, segments[i:i+1], func(r *Record) bool {
+		err = a.records(ctx, c.System, segments[i:i+1], func(r *Record) bool {
 			if e, ok := endOf(r); ok && e.Kind == EventCommit && e.LSN >= at {
 				f.commits.add(e.Time)
 			}

@@ -11,15 +11,18 @@ import (
 func (a *Archive) Matches(ctx context.Context, c Coverage, way []Range, u Until) ([]Event, error) {
 	u.Exclusive = false
 	var all []Event
-	joints := joints{log: a.log}
 	segments := segmentsOf(way)
+	joints := joints{archive: a, system: c.System, segments: segments}
 	i := -1
 	for ix, err := range a.indexesBut(ctx, c, segments) {
 		if err != nil {
 			return nil, fmt.Errorf("wal: look for what a target stands for: %w", err)
 		}
 		i++
-		sum := joints.next(ctx, ix)
+		sum, err := joints.next(ctx, ix)
+		if err != nil {
+			return nil, fmt.Errorf("wal: look for what a target stands for: %w", err)
+		}
 		if !u.mayEnd(ix, sum) {
 			continue
 		}
@@ -38,7 +41,7 @@ func (a *Archive) Matches(ctx context.Context, c Coverage, way []Range, u Until)
 				all = append(all, e)
 			}
 		}
-		err := a.records(ctx, c.System, segments[i:i+1], func(r *Record) bool {
+		err = a.records(ctx, c.System, segments[i:i+1], func(r *Record) bool {
 			if e, ok := endOf(r); ok && e.XID == u.XID {
 				all = append(all, e)
 			}

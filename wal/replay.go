@@ -30,7 +30,8 @@ type Replayed struct {
 // It reads the indexes of the segments, and of the WAL itself only what is around the end of the recovery. Where it fails, the
 // store, or an object, cannot be read.
 func (a *Archive) Replay(ctx context.Context, c Coverage, way []Range, from LSN, u Until) (*Replayed, error) {
-	y := &replay{archive: a, system: c.System, segments: segmentsOf(way), from: from, until: u, joints: joints{log: a.log}, committed: -1}
+	y := &replay{archive: a, system: c.System, segments: segmentsOf(way), from: from, until: u, committed: -1}
+	y.joints = joints{archive: a, system: c.System, segments: y.segments}
 	if err := y.run(ctx, c); err != nil {
 		return nil, fmt.Errorf("wal: replay: %w", err)
 	}
@@ -49,6 +50,7 @@ type replay struct {
 	joints    joints
 	ended     bool // recovery has ended; the next commit is looked for
 	committed int  // the last segment so far in which a commit ends; -1 for none
+	commits   int  // the segment in which the first record begins that ends in that one
 }
 
 func (y *replay) run(ctx context.Context, c Coverage) error {
@@ -85,7 +87,10 @@ func (y *replay) run(ctx context.Context, c Coverage) error {
 
 // segment goes on into a segment. more is false when all is known.
 func (y *replay) segment(ctx context.Context, i int, ix *Index) (more bool, err error) {
-	sum := y.joints.next(ctx, ix)
+	sum, err := y.joints.next(ctx, ix)
+	if err != nil {
+		return false, err
+	}
 	commits := ix.Commits.Count > 0
 	for _, e := range sum.crossed {
 		commits = commits || e.Kind == EventCommit
@@ -112,7 +117,7 @@ func (y *replay) segment(ctx context.Context, i int, ix *Index) (more bool, err 
 		commits = commits || found.last != nil
 	}
 	if commits {
-		y.committed = i
+		y.committed, y.commits = i, y.joints.from
 	}
 	return true, nil
 }
@@ -124,7 +129,8 @@ type seen struct {
 	broken error
 }
 
-// scan reads the records that end in a segment, and those of the segment before it, one of which may cross into it.
+// scan reads the records that end in the last segment whose index has come, and those of the segments before it, from the
+// one on in which a record begins that may cross into it.
 func (y *replay) scan(ctx context.Context, i int) (seen, error) {
 	var found seen
 	end := y.from
@@ -158,7 +164,7 @@ func (y *replay) scan(ctx context.Context, i int) (seen, error) {
 		return true
 	}
 	was := y.ended
-	err := y.archive.records(ctx, y.system, y.segments[max(i-1, 0):i+1], records)
+	err := y.archive.records(ctx, y.system, y.segments[y.joints.from:i+1], records)
 	var broken *RecordError
 	switch {
 	case errors.As(err, &broken):
@@ -186,7 +192,7 @@ func (y *replay) scan(ctx context.Context, i int) (seen, error) {
 // lastCommit looks for the last commit before the end of the recovery in the last segment that has any.
 func (y *replay) lastCommit(ctx context.Context) (last *Event, err error) {
 	i := y.committed
-	err = y.archive.records(ctx, y.system, y.segments[max(i-1, 0):i+1], func(r *Record) bool {
+	err = y.archive.records(ctx, y.system, y.segments[y.commits:i+1], func(r *Record) bool {
 		if e, ok := endOf(r); ok && e.Kind == EventCommit && r.LSN >= y.from && r.LSN < y.told.To {
 			last = &e
 		}

@@ -53,8 +53,9 @@ func (a *Archive) Search(ctx context.Context, q Query) iter.Seq2[Event, error] {
 				q.Timeline.HistoryName(), q.Timeline))
 			return
 		}
-		s := &search{archive: a, system: cov.System, query: q, yield: yield, joints: joints{log: a.log}}
-		for ix, err := range a.indexes(ctx, cov.System, segmentsOf(way), false) {
+		segments := segmentsOf(way)
+		s := &search{archive: a, system: cov.System, query: q, yield: yield, joints: joints{archive: a, system: cov.System, segments: segments}}
+		for ix, err := range a.indexes(ctx, cov.System, segments, false) {
 			more := false
 			if err == nil {
 				more, err = s.segment(ctx, ix)
@@ -83,7 +84,10 @@ type search struct {
 
 // segment yields what a segment tells. more is false when no more is wanted.
 func (s *search) segment(ctx context.Context, ix *Index) (more bool, err error) {
-	sum := s.joints.next(ctx, ix)
+	sum, err := s.joints.next(ctx, ix)
+	if err != nil {
+		return false, err
+	}
 	events := sum.Events
 	for _, e := range sum.crossed {
 		if e.Kind == EventCommit {
