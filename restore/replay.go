@@ -22,6 +22,14 @@ func (p *planner) replay(plan *Plan, h wal.History, missing wal.Segment) error {
 	}
 	plan.LastCommit, plan.NextCommit, plan.stop = r.Last, r.Next, r.To
 	switch {
+	case !r.Reached && r.To < plan.Backup.StopLSN:
+		// PostgreSQL: WAL ends before end of online backup. An older backup may do without what cannot be read.
+		why := "no record begins there"
+		if r.Broken != nil {
+			why = r.Broken.Error()
+		}
+		return p.unreachable(fmt.Sprintf("backup %s needs WAL up to %s, which cannot be read beyond %s: %s",
+			plan.Backup.ID, plan.Backup.StopLSN, r.To, why), nil, nil)
 	case p.target.Kind == KindImmediate:
 		plan.trimToConsistent()
 		return nil
