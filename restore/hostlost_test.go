@@ -73,6 +73,11 @@ func TestHostLost(t *testing.T) {
 
 			p, err := restore.Prepare(t.Context(), reopened(t, r), restore.Latest(), nil)
 			require.NoError(t, err)
+			// The last commit is in pieces, unless the server has just switched, and can be asked for.
+			named, err := restore.Prepare(t.Context(), reopened(t, r), restore.AtXID(uint64(p.LastCommit.XID)).Before(), &restore.PlanOptions{Undone: true})
+			require.NoError(t, err)
+			require.Equal(t, p.LastCommit, named.NextCommit)
+			require.Equal(t, 1, named.Undone.Commits.Count)
 			dir := filepath.Join(pgtest.Dir(t), "data")
 			_, err = p.Run(t.Context(), r, dir, nil)
 			require.NoError(t, err)

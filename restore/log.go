@@ -11,7 +11,7 @@ type Log interface {
 	// Replay tells what recovery does from a position on: see [wal.Archive.Replay].
 	Replay(way []wal.Range, from wal.LSN, u wal.Until) (*wal.Replayed, error)
 
-	// Matches tells what a name or an XID may stand for: see [wal.Archive.Matches].
+	// Matches tells what a name or an XID may stand for: see [wal.Archive.Matches]. The last segment may be held in part.
 	Matches(way []wal.Range, u wal.Until) ([]wal.Event, error)
 }
 

@@ -73,3 +73,43 @@ func TestPlanCountsOnPieces(t *testing.T) {
 	require.Equal(t, "1:2-6", ranges(p.WAL))
 	require.Equal(t, at(6, 300), p.End())
 }
+
+// inPieces is a log with one restore point, which is in a segment that is held in part.
+type inPieces struct{ in wal.Segment }
+
+func (l inPieces) event() wal.Event {
+	return wal.Event{Kind: wal.EventRestorePoint, Name: "here", Timeline: l.in.Timeline, LSN: l.in.Start() + 100, End: l.in.Start() + 200}
+}
+
+func (l inPieces) Matches(way []wal.Range, _ wal.Until) ([]wal.Event, error) {
+	if len(way) == 0 || way[len(way)-1].Last != l.in {
+		return nil, nil
+	}
+	return []wal.Event{l.event()}, nil
+}
+
+func (l inPieces) Replay([]wal.Range, wal.LSN, wal.Until) (*wal.Replayed, error) {
+	e := l.event()
+	return &wal.Replayed{Reached: true, To: e.End, Read: e.End}, nil
+}
+
+// TestNamesInPieces: what a receiver has shipped of the last segment is looked through for restore points, too.
+func TestNamesInPieces(t *testing.T) {
+	t.Parallel()
+	all := []*backup.Summary{taken(10, 1, 2, 3)}
+	last := segment(1, 6)
+	c := withPartial(held(t, "1:2-5"), last, 5000)
+	p, err := restore.NewPlan(all, c, restore.AtName("here"), &restore.PlanOptions{Log: inPieces{last}})
+	require.NoError(t, err)
+	require.Equal(t, "1:2-6", ranges(p.WAL))
+	require.Equal(t, at(6, 5000), p.End())
+
+	// Nothing but pieces is there yet of timeline 2.
+	last = segment(2, 6)
+	c = withPartial(held(t, "1:2-5", "2<1@6+100"), last, 7000)
+	p, err = restore.NewPlan(all, c, restore.AtName("here"), &restore.PlanOptions{Log: inPieces{last}})
+	require.NoError(t, err)
+	require.Equal(t, "1:2-5 2:6-6", ranges(p.WAL))
+	_, err = restore.NewPlan(all, c, restore.AtName("here"), &restore.PlanOptions{Timeline: 1, Log: inPieces{last}})
+	require.ErrorContains(t, err, "but on timeline 2")
+}

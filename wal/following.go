@@ -6,8 +6,8 @@ import (
 )
 
 // Following tells what was done from a position on: the commits, summed up, and the events of an [Index], in the order of
-// the WAL. way may have gaps, and what a damaged segment tells is not there. It reads the indexes of the segments, and of
-// the WAL the first segment alone.
+// the WAL. way may have gaps, its last segment may be held in part, and what a damaged segment tells is not there. It
+// reads the indexes of the segments, and of the WAL the first segment alone.
 func (a *Archive) Following(ctx context.Context, c Coverage, way []Range, at LSN) (Commits, []Event, error) {
 	f := &following{}
 	if err := f.run(ctx, a, c, way, at); err != nil {

@@ -6,8 +6,8 @@ import (
 )
 
 // Matches returns what an XID or a name may stand for, in the order of the WAL: the ends of transactions of that XID,
-// which comes again after 2^32 others, or the restore points of that name. way may have gaps, and what a damaged segment
-// tells is not there.
+// which comes again after 2^32 others, or the restore points of that name. way may have gaps, its last segment may be
+// held in part, and what a damaged segment tells is not there.
 func (a *Archive) Matches(ctx context.Context, c Coverage, way []Range, u Until) ([]Event, error) {
 	u.Exclusive = false
 	var all []Event
