@@ -22,8 +22,8 @@ type Options struct {
 	// Plan narrows the plan down. RunPlan has one already.
 	Plan *restore.PlanOptions
 
-	// Restore says how to restore: with how many jobs, to pause at the target, with progress. Tablespaces and KeepArchiving
-	// are the drill's own and have to be unset. With the action Pause checks see the server in recovery, which answers
+	// Restore says how to restore: with how many jobs, to pause at the target, with progress. Tablespaces, WALDirectory and
+	// KeepArchiving are the drill's own and have to be unset, as has Standby, whose recovery does not end. With the action Pause checks see the server in recovery, which answers
 	// queries only; with Shutdown nothing but Checksums can be checked.
 	Restore *restore.Options
 
@@ -189,8 +189,11 @@ func (d *drill) plan(ctx context.Context) (err error) {
 // validate tells what is wrong with the options.
 func (d *drill) validate() error {
 	o := &d.options
-	if len(d.restore.Tablespaces) > 0 || d.restore.KeepArchiving {
-		return errors.New("Restore.Tablespaces and Restore.KeepArchiving are not for a drill: it keeps all in its own directory")
+	if len(d.restore.Tablespaces) > 0 || d.restore.WALDirectory != "" || d.restore.KeepArchiving {
+		return errors.New("Restore.Tablespaces, Restore.WALDirectory and Restore.KeepArchiving are not for a drill: it keeps all in its own directory")
+	}
+	if d.restore.Standby != nil {
+		return errors.New("Restore.Standby is not for a drill: a standby's recovery does not end, and it would reach for its primary")
 	}
 	for name := range o.Settings {
 		// As the command line has it, in which case and hyphens do not matter.

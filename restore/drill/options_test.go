@@ -40,6 +40,8 @@ func TestRefuses(t *testing.T) {
 		{"root", drill.Options{User: "root"}, is[*drill.UserError], "does not run as root"},
 		{"tablespaces", drill.Options{Restore: &restore.Options{Tablespaces: map[string]string{"a": "/b"}}}, nil, "Tablespaces"},
 		{"archiving", drill.Options{Restore: &restore.Options{KeepArchiving: true}}, nil, "KeepArchiving"},
+		{"WAL elsewhere", drill.Options{Restore: &restore.Options{WALDirectory: "/b"}}, nil, "WALDirectory"},
+		{"a standby", drill.Options{Restore: &restore.Options{Standby: &restore.Standby{}}}, nil, "Standby"},
 		{"another socket", drill.Options{Settings: map[string]string{"Unix-socket_directories": "/tmp"}}, nil, "the drill's own"},
 		{"unknown amcheck", drill.Options{Amcheck: "all"}, nil, `"all"`},
 		{"empty check", drill.Options{Checks: []drill.Check{{Name: "x"}}}, nil, "check 1: a check has either"},
