@@ -41,3 +41,46 @@ func TestBrokenBeforeConsistent(t *testing.T) {
 	_, err = restore.NewPlan([]*backup.Summary{older, b}, held(t, "1:1-9"), restore.Immediate(), &restore.PlanOptions{Log: brokenLog{b.StopLSN - 1}})
 	require.NoError(t, err)
 }
+
+// lengthLog is a log in which records begin everywhere, up to the end of the WAL.
+type lengthLog struct{ brokenLog }
+
+func (lengthLog) Replay(way []wal.Range, _ wal.LSN, u wal.Until) (*wal.Replayed, error) {
+	end := way[len(way)-1].Last.End()
+	return &wal.Replayed{Reached: u.LSN < end, To: min(u.LSN, end), Read: min(u.LSN, end)}, nil
+}
+
+// TestCurrentOfAnyBackup: that the newest backup's timeline ends before a target says nothing of another's.
+func TestCurrentOfAnyBackup(t *testing.T) {
+	t.Parallel()
+	all := []*backup.Summary{taken(10, 1, 2, 3), taken(30, 2, 12, 13)}
+	c := held(t, "1:2-20", "2:10-14", "2<1@10+500")
+	for _, o := range []*restore.PlanOptions{{Timeline: restore.Current}, {Timeline: restore.Current, Log: lengthLog{}}} {
+		p, err := restore.NewPlan(all, c, restore.AtLSN(at(18, 7)), o)
+		require.NoError(t, err)
+		require.Equal(t, all[0].ID, p.Backup.ID)
+	}
+	_, err := restore.NewPlan(all, c, restore.AtLSN(at(18, 7)), &restore.PlanOptions{Log: lengthLog{}})
+	require.ErrorContains(t, err, "the WAL ends before it")
+}
+
+// untilLog keeps what it is asked for.
+type untilLog struct {
+	brokenLog
+	until *wal.Until
+}
+
+func (l untilLog) Replay(_ []wal.Range, _ wal.LSN, u wal.Until) (*wal.Replayed, error) {
+	*l.until = u
+	return l.brokenLog.Replay(nil, 0, u)
+}
+
+// TestTimeInMicroseconds: PostgreSQL is told no more of a time than microseconds, and so is the log.
+func TestTimeInMicroseconds(t *testing.T) {
+	t.Parallel()
+	var u wal.Until
+	target := restore.Target{Kind: restore.KindTime, Time: minute(30).Add(1999), Exclusive: true}
+	_, err := restore.NewPlan([]*backup.Summary{taken(10, 1, 2, 3)}, held(t, "1:2-9"), target, &restore.PlanOptions{Log: untilLog{brokenLog{at(4, 0)}, &u}})
+	require.Error(t, err)
+	require.Equal(t, minute(30).Add(1000), u.Time)
+}

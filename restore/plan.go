@@ -152,7 +152,11 @@ func NewPlan(all []*backup.Summary, c wal.Coverage, t Target, o *PlanOptions) (*
 		return nil, err
 	}
 	var first *UnreachableError
+	ended := map[wal.Timeline]bool{} // before the target, whatever the WAL is replayed onto
 	for _, b := range candidates {
+		if ended[p.endOn(b)] {
+			continue
+		}
 		plan, err := p.from(b)
 		var unreachable *UnreachableError
 		if err == nil || !errors.As(err, &unreachable) {
@@ -163,9 +167,7 @@ func NewPlan(all []*backup.Summary, c wal.Coverage, t Target, o *PlanOptions) (*
 		} else if first.Before == nil {
 			first.Before, first.Instead = unreachable.Before, unreachable.Instead // which takes an older backup
 		}
-		if unreachable.Before != nil && p.options.Log != nil {
-			break // the WAL ends before the target, whatever it is replayed onto
-		}
+		ended[p.endOn(b)] = unreachable.Before != nil && p.options.Log != nil
 	}
 	return nil, first
 }

@@ -94,7 +94,7 @@ func (t Target) until(b *backup.Summary) wal.Until {
 	u := wal.Until{Exclusive: t.Exclusive}
 	switch t.Kind {
 	case KindTime:
-		u.Time = t.Time
+		u.Time = t.Time.Truncate(time.Microsecond) // as PostgreSQL is told
 	case KindLSN:
 		u.LSN = t.LSN
 	case KindXID:
