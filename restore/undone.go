@@ -27,9 +27,6 @@ type Loss struct {
 // undone tells what the archive holds from where recovery ends on.
 func (p *Plan) undone(ctx context.Context, r *repo.Repo, a *wal.Archive, c wal.Coverage) (*Undone, error) {
 	u := &Undone{Events: []Loss{}}
-	if p.NextCommit == nil {
-		return u, nil
-	}
 	var events []wal.Event
 	var err error
 	if u.Commits, events, err = a.Following(ctx, c, heldOn(c, p.Timeline), p.stop); err != nil {
