@@ -84,3 +84,33 @@ func TestTimeInMicroseconds(t *testing.T) {
 	require.Error(t, err)
 	require.Equal(t, minute(30).Add(1000), u.Time)
 }
+
+// lastLog is a log whose last commit is the last record of a backup's.
+type lastLog struct {
+	brokenLog
+	last wal.Event
+}
+
+func (l lastLog) Replay([]wal.Range, wal.LSN, wal.Until) (*wal.Replayed, error) {
+	r, err := l.brokenLog.Replay(nil, 0, wal.Until{})
+	r.Last = &l.last
+	return r, err
+}
+
+// TestInsteadCanBeReached: what is proposed can be recovered from the same backup.
+func TestInsteadCanBeReached(t *testing.T) {
+	t.Parallel()
+	b := taken(10, 1, 2, 3)
+	for _, last := range []wal.Event{{LSN: b.StopLSN - 40, End: b.StopLSN}, {LSN: b.StopLSN, End: b.StopLSN + 40}} {
+		o := &restore.PlanOptions{Log: lastLog{brokenLog{last.End}, last}}
+		_, err := restore.NewPlan([]*backup.Summary{b}, held(t, "1:2-9"), restore.AtTime(minute(30)), o)
+		var no *restore.UnreachableError
+		require.ErrorAs(t, err, &no)
+		if no.Instead == nil {
+			require.Less(t, last.LSN, b.StopLSN)
+			continue
+		}
+		_, err = restore.NewPlan([]*backup.Summary{b}, held(t, "1:2-9"), *no.Instead, &restore.PlanOptions{Log: lengthLog{}})
+		require.NoError(t, err)
+	}
+}

@@ -78,7 +78,7 @@ func (p *planner) unreached(plan *Plan, r *wal.Replayed, missing wal.Segment, la
 	case !beyond && r.Broken == nil && plan.arrives():
 		latest := Latest()
 		e.Instead = &latest
-	case r.Last != nil && r.Last.End >= plan.Backup.StopLSN:
+	case r.Last != nil && r.Last.LSN >= plan.Backup.StopLSN: // as candidates have to be
 		at := AtLSN(r.Last.LSN)
 		e.Instead = &at
 	}
