@@ -2,7 +2,6 @@ package drill
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -48,21 +47,36 @@ func findAccount(name string) (*account, error) {
 	return &account{name: name, uid: uid, gid: gid, switched: uid != self}, nil
 }
 
-// own gives trees to the account.
+// own gives trees to the account. A directory goes after all that is in it: whoever has one may put a link to elsewhere in
+// the place of what would be given away next.
 func (a *account) own(trees ...string) error {
 	if !a.switched {
 		return nil
 	}
 	for _, tree := range trees {
-		err := filepath.WalkDir(tree, func(path string, _ fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			return os.Lchown(path, a.uid, a.gid)
-		})
-		if err != nil {
+		if err := upwards(tree, func(path string) error { return os.Lchown(path, a.uid, a.gid) }); err != nil {
 			return fmt.Errorf("give the directory to user %s: %w", a.name, err)
 		}
 	}
 	return nil
+}
+
+// upwards calls do for all that is in a tree, and for a directory after all that is in it.
+func upwards(tree string, do func(path string) error) error {
+	info, err := os.Lstat(tree)
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		entries, err := os.ReadDir(tree)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if err := upwards(filepath.Join(tree, e.Name()), do); err != nil {
+				return err
+			}
+		}
+	}
+	return do(tree)
 }
