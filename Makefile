@@ -6,7 +6,7 @@ LINTER := .tools/golangci-lint
 S3SERVER := .tools/versitygw
 # Static programs run on any Linux, and start a millisecond sooner.
 BUILD := CGO_ENABLED=0 go build -trimpath
-TEST := go test -race -p 2 -timeout 45m
+TEST := go test -race -p 2 -timeout 75m
 
 .DEFAULT_GOAL := help
 .PHONY: help build tools servers test lint fmt fuzz bench demo clean
