@@ -32,8 +32,8 @@ func newUpgraded(t *testing.T) *upgraded {
 		return clock
 	}
 	u := &upgraded{
-		old: backuptest.New(&backuptest.Options{SystemID: 1, PGVersion: 170004, Now: now}),
-		new: backuptest.New(&backuptest.Options{SystemID: 2, Now: now}),
+		old: backuptest.New(&backuptest.Options{SystemID: 1, PGVersion: 170004, Now: now, Logged: true}),
+		new: backuptest.New(&backuptest.Options{SystemID: 2, Now: now, Logged: true}),
 	}
 	u.new.Write("base/5/99999", backuptest.Pages(0, 3, 1, "of the new one"))
 	var err error
@@ -44,6 +44,8 @@ func newUpgraded(t *testing.T) *upgraded {
 		require.NoError(t, err)
 		a, err := wal.NewArchive(u.repo, nil)
 		require.NoError(t, err)
+		clock = clock.Add(time.Minute)
+		c.Commit() // which recovery to a time before ends at
 		c.Switch(2)
 		require.NoError(t, c.Archive(t.Context(), a))
 		return m
@@ -58,7 +60,7 @@ func newUpgraded(t *testing.T) *upgraded {
 func TestRestoreAfterUpgrade(t *testing.T) {
 	t.Parallel()
 	u := newUpgraded(t)
-	before := restore.AtTime(u.is.StoppedAt.Add(-time.Minute))
+	before := restore.AtTime(u.was.StoppedAt.Add(time.Second))
 	for name, tt := range map[string]struct {
 		target  restore.Target
 		options *restore.PlanOptions
