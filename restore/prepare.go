@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,7 +47,8 @@ func prepare(ctx context.Context, r *repo.Repo, all []*backup.Summary, t Target,
 		return nil, err
 	}
 	current := systems[len(systems)-1].ID
-	var first error // the most likely cluster's is the one to tell
+	var failed error            // the most likely cluster's is the one to tell,
+	var first *UnreachableError // with the reasons of the others
 	for _, id := range clusters(systems, all, t, o) {
 		if a, err = wal.NewArchive(r, &wal.Options{SystemID: id}); err != nil {
 			return nil, err
@@ -67,10 +69,13 @@ func prepare(ctx context.Context, r *repo.Repo, all []*backup.Summary, t Target,
 		case !errors.As(err, &unreachable):
 			return nil, err
 		case first == nil:
-			first = err
+			failed, first = err, unreachable
+		default:
+			first.Reason += fmt.Sprintf("; of the cluster of system identifier %d: %s", id, unreachable.Reason)
+			first.Before = cmp.Or(first.Before, unreachable.Before)
 		}
 	}
-	return nil, first
+	return nil, failed
 }
 
 // planWith plans with the log of an archive. What cannot be read of it keeps nobody from a recovery that needs none of it.
