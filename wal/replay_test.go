@@ -3,6 +3,7 @@ package wal_test
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"io"
 	"math/rand/v2"
 	"path/filepath"
@@ -17,6 +18,8 @@ import (
 	"github.com/pgcairn/pgcairn/repo/repotest"
 	"github.com/pgcairn/pgcairn/wal"
 )
+
+var replays = flag.Int("replays", 30, "targets of TestReplayOfARealArchive on each timeline")
 
 // told is what of a record matters to a recovery.
 type told struct {
@@ -259,7 +262,7 @@ func TestReplayOfARealArchive(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, cov.Timelines, 3)
 		for _, tl := range cov.Timelines {
-			requireReplays(t, a, tl.Timeline, 150)
+			requireReplays(t, a, tl.Timeline, *replays)
 		}
 	}
 }
