@@ -19,7 +19,7 @@ import (
 // with tablespaces, a pg_wal and configuration that are not where they were, and databases left out or not.
 func TestVerifyBackup(t *testing.T) {
 	t.Parallel()
-	pgtest.Each(t, func(t *testing.T, major int) {
+	someMajors(t, func(t *testing.T, major int) {
 		conf := archiving()
 		conf["recovery_target_name"] = "from an earlier recovery" // so that postgresql.conf is changed
 		distro := major == pgtest.DistroMajor(t)                  // for which there is a pg_waldump

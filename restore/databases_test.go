@@ -25,7 +25,7 @@ import (
 // that finds pages of theirs that are zero: it is what it was, and the others can be dropped.
 func TestOnlyDatabase(t *testing.T) {
 	t.Parallel()
-	pgtest.Each(t, func(t *testing.T, major int) {
+	someMajors(t, func(t *testing.T, major int) {
 		conf := archiving()
 		conf["autovacuum"] = "off"
 		// Without checksums, that a page is all visible is in the WAL without the page.

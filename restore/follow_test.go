@@ -20,7 +20,7 @@ import (
 // holds what its primary holds, and can be promoted.
 func TestRestoredStandby(t *testing.T) {
 	t.Parallel()
-	pgtest.Each(t, func(t *testing.T, major int) {
+	someMajors(t, func(t *testing.T, major int) {
 		conf := archiving()
 		primary := pgtest.New(t, &pgtest.Options{Major: major, Conf: conf, SegmentSize: 1 << 20})
 		r := newRepo(t, false)

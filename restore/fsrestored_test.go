@@ -23,7 +23,7 @@ import (
 // in packs of both.
 func TestFSEqualsRestore(t *testing.T) {
 	t.Parallel()
-	pgtest.Each(t, func(t *testing.T, major int) {
+	someMajors(t, func(t *testing.T, major int) {
 		base := pgtest.Dir(t)
 		c := pgtest.New(t, &pgtest.Options{Major: major, Conf: archiving(), NoChecksums: major%2 == 0})
 		c.Exec(t, fmt.Sprintf(`create tablespace fast location '%s'`, ownDir(t, base, "old")),

@@ -2,9 +2,11 @@ package restore_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/pgcairn/pgcairn/backup"
 	"github.com/pgcairn/pgcairn/backup/backuptest"
 	"github.com/pgcairn/pgcairn/crypto"
+	"github.com/pgcairn/pgcairn/internal/pgtest"
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/repo/repotest"
 	"github.com/pgcairn/pgcairn/restore"
@@ -77,6 +80,22 @@ func newCipher(t testing.TB) (all, write repo.Cipher) {
 	write, err = crypto.New([]age.Recipient{id.Recipient()}, nil)
 	require.NoError(t, err)
 	return all, write
+}
+
+// someMajors is [pgtest.Each] for what hardly depends on the version: on the oldest, the distribution's and the newest
+// server, or on all with -soak.
+func someMajors(t *testing.T, f func(t *testing.T, major int)) {
+	t.Helper()
+	all := pgtest.Majors()
+	if !*soak {
+		all = []int{all[0], pgtest.DistroMajor(t), pgtest.Newest()}
+	}
+	for _, major := range slices.Compact(all) {
+		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
+			t.Parallel()
+			f(t, major)
+		})
+	}
 }
 
 // newDir returns a directory that does not exist yet.

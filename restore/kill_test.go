@@ -27,7 +27,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var soak = flag.Bool("soak", false, "kill backups and restores 200 times each, rather than 20 times")
+var soak = flag.Bool("soak", false, "kill backups and restores 200 times each, rather than 20 times, and test on all servers")
 
 // kills is how often a process is killed.
 func kills() int {

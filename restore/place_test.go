@@ -19,7 +19,7 @@ import (
 // and makes databases there, and so does the server later on. What it has become can be backed up and restored again.
 func TestPlaces(t *testing.T) {
 	t.Parallel()
-	pgtest.Each(t, func(t *testing.T, major int) {
+	someMajors(t, func(t *testing.T, major int) {
 		c := pgtest.New(t, &pgtest.Options{Major: major, Conf: archiving(), SegmentSize: 1 << 20})
 		for _, name := range []string{"stays", "moves", "goes"} {
 			c.Exec(t, fmt.Sprintf(`create tablespace %s location '%s'`, name, ownDir(t, pgtest.Dir(t), name)),
