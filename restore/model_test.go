@@ -53,7 +53,7 @@ func newWorld(seed uint64) *world {
 
 // live has a timeline go on: records, and backups among them. XIDs go on from where the timeline began.
 func (w *world) live(t wal.Timeline) {
-	started := wal.LSN(0) // of a backup
+	started, began := wal.LSN(0), w.clock // of a backup
 	xid := uint32(700 + uint64(w.end[t])>>20)
 	for range 5 + w.rng.IntN(40) {
 		w.clock = w.clock.Add(time.Duration(1+w.rng.IntN(50)) * time.Second)
@@ -72,10 +72,10 @@ func (w *world) live(t wal.Timeline) {
 			e.Kind = wal.EventCheckpoint
 		default:
 			if started == 0 {
-				started = w.end[t]
+				started, began = w.end[t], w.clock
 				continue
 			}
-			w.backup(t, started)
+			w.backup(t, started, began)
 			started = 0
 			continue
 		}
@@ -87,13 +87,13 @@ func (w *world) live(t wal.Timeline) {
 	}
 }
 
-func (w *world) backup(t wal.Timeline, start wal.LSN) {
+func (w *world) backup(t wal.Timeline, start wal.LSN, began time.Time) {
 	w.clock = w.clock.Add(time.Second)
 	stop := w.end[t] + 100
 	w.end[t] = stop
 	w.backups = append(w.backups, &backup.Summary{
 		ID: backup.ID(fmt.Sprintf("b%03d", len(w.backups))), Kind: "base", Type: backup.Full, SystemID: 1, Timeline: t, StartLSN: start,
-		StopLSN: stop, StartedAt: w.clock.Add(-time.Second), StoppedAt: w.clock, WALSegmentSize: segSize,
+		StopLSN: stop, StartedAt: began, StoppedAt: w.clock, WALSegmentSize: segSize,
 	})
 }
 
@@ -309,7 +309,7 @@ func TestPlannerAgainstAModel(t *testing.T) {
 		ends := map[wal.LSN]bool{}
 		for _, b := range w.backups {
 			way, ok := w.way(b, end)
-			if target.Kind == restore.KindTime && !b.StoppedAt.Before(target.Time) || target.Kind == restore.KindLSN && b.StopLSN > target.LSN || !ok {
+			if target.Kind == restore.KindTime && !b.StartedAt.Before(target.Time) || target.Kind == restore.KindLSN && b.StartLSN > target.LSN || !ok {
 				continue
 			}
 			r := w.recovers(b, way, target)

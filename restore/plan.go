@@ -210,7 +210,7 @@ func newestTimeline(all []*backup.Summary, c wal.Coverage) (newest wal.Timeline)
 	return newest
 }
 
-// candidates returns the backups that ended before the target, most preferable first.
+// candidates returns the backups that may lead to the target, most preferable first.
 func (p *planner) candidates() ([]*backup.Summary, error) {
 	var fit []*backup.Summary
 	known := false
@@ -265,13 +265,18 @@ func (p *planner) elsewhere() string {
 	return fmt.Sprintf(" of system identifier %d, only of %s", p.coverage.System.ID, strings.Trim(fmt.Sprint(ids), "[]"))
 }
 
-// startsBefore tells whether a backup was consistent before the target.
+// startsBefore tells whether a backup may be consistent before the target: with a log, which tells more, if it began before,
+// and else if it ended before.
 func (p *planner) startsBefore(b *backup.Summary) bool {
+	at, lsn := b.StoppedAt, b.StopLSN
+	if p.options.Log != nil {
+		at, lsn = b.StartedAt, b.StartLSN
+	}
 	switch p.target.Kind {
 	case KindTime:
-		return b.StoppedAt.Before(p.target.Time)
+		return at.Before(p.target.Time)
 	case KindLSN:
-		return b.StopLSN <= p.target.LSN
+		return lsn <= p.target.LSN
 	}
 	return true
 }

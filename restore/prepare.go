@@ -80,11 +80,10 @@ func prepare(ctx context.Context, r *repo.Repo, all []*backup.Summary, t Target,
 
 // planWith plans with the log of an archive. What cannot be read of it keeps nobody from a recovery that needs none of it.
 func planWith(ctx context.Context, r *repo.Repo, a *wal.Archive, all []*backup.Summary, c wal.Coverage, t Target, o *PlanOptions) (*Plan, error) {
-	if o.Log != nil {
-		return NewPlan(all, c, t, o)
-	}
 	with := *o
-	with.Log = &archiveLog{ctx: ctx, archive: a, coverage: c}
+	if o.Log == nil {
+		with.Log = &archiveLog{ctx: ctx, archive: a, coverage: c}
+	}
 	err := error(nil)
 	if t.Kind == KindTime && len(c.Timelines) > 1 {
 		err = a.Times(ctx, &c)

@@ -72,7 +72,7 @@ func (p *planner) unreached(plan *Plan, r *wal.Replayed, missing wal.Segment, la
 	case beyond:
 		e.Reason, e.Missing = fmt.Sprintf("%s: segment %s is missing, and there are later ones", what, missing), lacking
 	default:
-		e.Reason, e.Missing = fmt.Sprintf("%s: it is archived up to %s, and %s", what, r.To, last), lacking
+		e.Reason, e.Missing = fmt.Sprintf("%s: it is archived up to %s, before segment %s, and %s", what, r.To, missing, last), lacking
 	}
 	switch {
 	case !beyond && r.Broken == nil && plan.arrives():

@@ -46,7 +46,8 @@ func AtLSN(l wal.LSN) Target { return Target{Kind: KindLSN, LSN: l} }
 // AtXID is just after transaction x has ended. Of a 64-bit transaction ID, PostgreSQL uses the lower half.
 func AtXID(x uint64) Target { return Target{Kind: KindXID, XID: x} }
 
-// AtName is the restore point that pg_create_restore_point made under that name.
+// AtName is the restore point that pg_create_restore_point made under that name. Where backups lead to several of that
+// name, a plan with a [Log] refuses to choose, though PostgreSQL would end at the first that it meets.
 func AtName(name string) Target { return Target{Kind: KindName, Name: name} }
 
 // Before is just before something that a cluster did, as [wal.Archive.Search] finds it: of a transaction that dropped a

@@ -29,7 +29,7 @@ func (a *Archive) Matches(ctx context.Context, c Coverage, way []Range, u Until)
 		if u.Name != "" {
 			for _, events := range [][]Event{sum.Events, ix.Events} {
 				for _, e := range events {
-					if e.Kind == EventRestorePoint && e.Name == u.Name {
+					if u.names(e) {
 						all = append(all, e)
 					}
 				}

@@ -47,6 +47,11 @@ func (u Until) after(r *Record, end *Event) bool {
 	return false
 }
 
+// names tells whether an event is a restore point of the name, which an index has as UTF-8.
+func (u Until) names(e Event) bool {
+	return e.Kind == EventRestorePoint && (e.Name == u.Name || e.Name == string([]rune(u.Name)))
+}
+
 func (u Until) named(r *Record) bool {
 	if r.Resource != ResourceXLOG {
 		return false
@@ -67,7 +72,7 @@ func (u Until) mayEnd(ix *Index, crossed *Summary) bool {
 	case u.Name != "":
 		for _, events := range [][]Event{crossed.Events, ix.Events} {
 			for _, e := range events {
-				if e.Kind == EventRestorePoint && e.Name == u.Name {
+				if u.names(e) {
 					return true
 				}
 			}

@@ -39,16 +39,17 @@ type CheckResult struct {
 	Name     string     `json:"name"`
 	Database string     `json:"database,omitempty"`
 	SQL      string     `json:"sql"`
-	Rows     int64      `json:"rows"` // that SQL has yielded; indexes that amcheck has checked
-	Values   [][]string `json:"values,omitempty"`
+	Rows     int64      `json:"rows"`             // that SQL has yielded; indexes that amcheck has checked
+	Values   [][]string `json:"values,omitempty"` // the first 20 rows, and 1000 bytes of a value
 	OK       bool       `json:"ok"`
 	Skipped  string     `json:"skipped,omitempty"`  // why there was nothing to check
 	Problems []string   `json:"problems,omitempty"` // why it is not OK
 }
 
 const (
-	maxValues   = 20  // rows that are kept of what SQL yields
-	maxProblems = 100 // that are kept of a check
+	maxValues   = 20   // rows that are kept of what SQL yields
+	maxProblems = 100  // that are kept of a check
+	maxText     = 1000 // bytes that are shown of a value
 )
 
 func (r *CheckResult) problem(format string, args ...any) {
@@ -109,13 +110,13 @@ func (c *Check) query(ctx context.Context, conn *pgx.Conn, r *CheckResult) {
 	for result.NextRow() {
 		row := textOf(result.Values())
 		if len(r.Values) < maxValues {
-			r.Values = append(r.Values, row)
+			r.Values = append(r.Values, shown(row))
 		}
 		switch {
 		case truth && row[0] != "t":
 			r.problem("row %d is not true", r.Rows+1)
 		case c.Want != nil && r.Rows < int64(len(c.Want)) && !slices.Equal(row, c.Want[r.Rows]):
-			r.problem("row %d is (%s), not (%s)", r.Rows+1, strings.Join(row, ", "), strings.Join(c.Want[r.Rows], ", "))
+			r.problem("row %d is (%s), not (%s)", r.Rows+1, strings.Join(shown(row), ", "), strings.Join(shown(c.Want[r.Rows]), ", "))
 		}
 		r.Rows++
 	}
@@ -128,6 +129,17 @@ func (c *Check) query(ctx context.Context, conn *pgx.Conn, r *CheckResult) {
 	case c.Want == nil && isQuery && r.Rows == 0:
 		r.problem("there are no rows")
 	}
+}
+
+// shown is a row with long values cut off.
+func shown(row []string) []string {
+	out := slices.Clone(row)
+	for i, v := range out {
+		if len(v) > maxText {
+			out[i] = strings.ToValidUTF8(v[:maxText], "") + "..."
+		}
+	}
+	return out
 }
 
 func textOf(values [][]byte) []string {

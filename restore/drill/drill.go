@@ -43,7 +43,7 @@ type Options struct {
 	Role string
 
 	// Preload is the server's shared_preload_libraries. The default is none, so that nothing wakes up in the copy that acts
-	// by itself.
+	// by itself. WAL of a custom resource manager cannot be replayed without its library.
 	Preload string
 
 	// Settings are more settings of the server. They win over the drill's own, which keep the copy to itself, and small: it
@@ -211,6 +211,9 @@ func (d *drill) validate() error {
 	}
 	if d.restore.Action == restore.Shutdown && (len(o.Checks) > 0 || o.Amcheck != NoAmcheck) {
 		return errors.New("a server that shuts down at the target cannot be asked: use the action pause")
+	}
+	if len(d.restore.Databases) > 0 && o.Amcheck != NoAmcheck {
+		return errors.New("amcheck looks into every database, so it is not for a drill of some databases: check them by SQL")
 	}
 	for i := range o.Checks {
 		if err := o.Checks[i].validate(); err != nil {
