@@ -69,6 +69,22 @@ func (c *Catalog) relation(database, oid uint32) (Relation, bool) {
 	return c.Relations[i], true
 }
 
+// TableOf returns the OID of the table that a relation of the catalog belongs to: of an index, TOAST or an index of TOAST.
+// Of any other it is its own.
+func (c *Catalog) TableOf(r Relation) uint32 {
+	for range 2 {
+		if r.Of == 0 {
+			break
+		}
+		of, found := c.relation(r.Database, r.Of)
+		if !found {
+			return r.Of
+		}
+		r = of
+	}
+	return r.OID
+}
+
 // Names finds relations by what the WAL calls them.
 type Names map[wal.Relation]Relation
 
