@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -184,4 +185,77 @@ func TestLeaveOutPieces(t *testing.T) {
 		{Pack: repo.Pack{Key: "both"}, Pieces: [][]backup.Piece{{{File: 0, Length: 4}, {File: backup.NoFile, Offset: 0, Length: 4}}, nil, nil}},
 		{Pack: repo.Pack{Key: "kept"}, Pieces: [][]backup.Piece{nil, {{File: 0, Offset: 4, Length: 5}}}},
 	}, m.PackList)
+}
+
+// TestSelectedTables selects a table: it comes with its indexes and TOAST, the database's catalogs and sequences, and what
+// has no name, whatever the files are called.
+func TestSelectedTables(t *testing.T) {
+	t.Parallel()
+	content := &fstest.MapFile{Data: []byte(strings.Repeat("content\n", 1024))}
+	files := fstest.MapFS{"PG_VERSION": {Data: []byte("18\n")}}
+	whole := []string{
+		"global/1262", "pg_xact/0000", "base/16400/pg_filenode.map", "base/16400/30000", "base/16400/2608", "base/16400/16500", "base/16400/16500_fsm",
+		"base/16400/16500_vm", "base/16400/16500_init", "base/16400/16500.1", "pg_tblspc/16385/PG_18_202506291/16400/16501", "base/16400/16502",
+		"base/16400/16503", "base/16400/16600", "base/16400/99999", "base/16800/16500",
+	}
+	zero := []string{
+		"base/1/1259", "base/16700/16500", "base/16400/2613", "base/16400/2683", "base/16400/16510", "base/16400/16511", "base/16400/16512",
+		"base/16400/16513", "base/16400/16514", "pg_tblspc/16385/PG_18_202506291/16400/16500",
+	}
+	for _, path := range slices.Concat(whole, zero) {
+		files[path] = content
+	}
+	relation := func(oid, of, filenode uint32, kind string) backup.Relation {
+		return backup.Relation{Database: 16400, OID: oid, Of: of, Filenode: filenode, Kind: kind, Tablespace: 1663}
+	}
+	elsewhere := relation(16401, 16500, 16501, "i")
+	elsewhere.Tablespace = 16385
+	same := relation(16419, 0, 16500, "r")
+	same.Tablespace = 16385
+	catalog := &backup.Catalog{
+		Databases: []backup.Database{{OID: 1, Name: "template1"}, {OID: 16400, Name: "shop"}, {OID: 16700, Name: "other"}},
+		Relations: []backup.Relation{
+			relation(1259, 0, 30000, "r"), relation(2608, 0, 2608, "r"), relation(2613, 0, 2613, "r"), relation(2683, 2613, 2683, "i"),
+			elsewhere, relation(16410, 0, 16510, "r"), relation(16411, 16410, 16511, "i"), relation(16412, 16410, 16512, "t"),
+			relation(16413, 16412, 16513, "i"), relation(16414, 0, 16514, "m"), same, relation(16500, 0, 16500, "r"),
+			relation(16502, 16500, 16502, "t"), relation(16503, 16502, 16503, "i"), relation(16600, 0, 16600, "S"),
+		},
+	}
+	f := newFake(t, false, &backuptest.Options{Files: files, Tablespaces: spaces[:1], Catalog: catalog})
+	dir := newDir(t)
+	result, err := f.plan(t).Run(t.Context(), f.repo, dir, &restore.Options{
+		Databases: []string{"shop"}, Tables: []uint32{16500, 77777}, TablespacesInPlace: true,
+	})
+	require.NoError(t, err)
+	for _, path := range slices.Concat(whole, zero) {
+		got, err := os.ReadFile(filepath.Join(dir, path))
+		require.NoError(t, err)
+		want := content.Data
+		if slices.Contains(zero, path) {
+			want = make([]byte, len(want))
+		}
+		require.Equal(t, want, got, path)
+		require.Equal(t, slices.Contains(whole, path) && !strings.HasPrefix(path, "base/16800/"), result.Restored(path), path)
+	}
+	require.True(t, result.Restored("base/16400/88888"), "created since")
+	require.False(t, result.Restored("base/16900/16500"), "a database that was created since may be made of others")
+	require.Contains(t, result.Warnings[0], "only some tables of database shop")
+	auto, err := os.ReadFile(filepath.Join(dir, "postgresql.auto.conf"))
+	require.NoError(t, err)
+	require.Contains(t, string(auto), "\nignore_invalid_pages = 'on'\n")
+
+	// None is not all.
+	_, err = f.plan(t).Run(t.Context(), f.repo, newDir(t), &restore.Options{Databases: []string{"shop"}, Tables: []uint32{}, TablespacesInPlace: true})
+	require.NoError(t, err)
+
+	// What is not known of a database cannot be left out.
+	_, err = f.plan(t).Run(t.Context(), f.repo, newDir(t), &restore.Options{Databases: []string{"other"}, Tables: []uint32{16500}, TablespacesInPlace: true})
+	var unknown *restore.DatabaseError
+	require.ErrorAs(t, err, &unknown)
+	require.Equal(t, &restore.DatabaseError{Name: "other", Backup: f.m.ID}, unknown)
+	require.ErrorContains(t, err, "does not know the names")
+	for _, databases := range [][]string{nil, {"shop", "other"}} {
+		_, err = f.plan(t).Run(t.Context(), f.repo, newDir(t), &restore.Options{Databases: databases, Tables: []uint32{}, TablespacesInPlace: true})
+		require.ErrorContains(t, err, "Tables are of one database")
+	}
 }

@@ -6,4 +6,6 @@ import "github.com/pgcairn/pgcairn/backup"
 func Apart(n, jobs int) []int { return apart(n, jobs) }
 
 // LeaveOut takes the content of databases out of a manifest.
-func LeaveOut(m *backup.Manifest, databases []backup.Database) { leaveOut(m, databases) }
+func LeaveOut(m *backup.Manifest, databases []backup.Database) {
+	(&selection{databases: databases}).leaveOut(m)
+}

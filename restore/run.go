@@ -47,6 +47,13 @@ type Options struct {
 	// such page, with the path of its relation, is a warning in the server's log; [Result.Warnings] says what to do.
 	Databases []string
 
+	// Tables, unless it is nil, narrows the one database that Databases names down to some tables, by their OIDs, which
+	// [backup.Relation] gives: restored are these, with their indexes and TOAST, the database's system catalogs but for large
+	// objects, its sequences, all that databases share, and what is created by the WAL that is replayed. An OID that the backup
+	// does not have is passed over. All else is there, but zero, the system databases among it: this is a copy to take the
+	// tables out of (see package salvage), and to remove. Whose relations the backup does not know is a *[DatabaseError].
+	Tables []uint32
+
 	// RestoreCommand is the restore_command by which PostgreSQL is to fetch WAL. The default, empty, stages the WAL of
 	// the plan in pg_wal, so that no program is needed to recover.
 	RestoreCommand string
@@ -105,6 +112,8 @@ type Result struct {
 
 	// Warnings say what to do when PostgreSQL has recovered. Those of the plan come besides.
 	Warnings []string
+
+	selection *selection
 }
 
 // progressEvery is how often Options.Progress is called.
@@ -146,23 +155,23 @@ func (p *Plan) Run(ctx context.Context, r *repo.Repo, dir string, o *Options) (*
 	if err != nil {
 		return nil, err
 	}
-	missing, err := leftOut(m, options.Databases)
+	only, err := selected(m, &options)
 	if err != nil {
 		return nil, err
 	}
-	leaveOut(m, missing)
+	only.leaveOut(m)
 	d, err := openDestination(dir, m, &options)
 	if err != nil {
 		return nil, err
 	}
 	defer d.close()
-	run := &run{plan: p, repo: r, archive: archive, manifest: m, dest: d, options: options, leftOut: missing}
+	run := &run{plan: p, repo: r, archive: archive, manifest: m, dest: d, options: options, selection: only}
 	if err := run.all(ctx); err != nil {
 		return nil, err
 	}
 	return &Result{
 		Plan: p, Directory: d.path, RestoredBytes: run.restored.Load(), ReusedBytes: run.reused.Load(), Segments: int(run.staged.Load()),
-		Took: r.Now().Sub(begun), Warnings: run.warnings(),
+		Took: r.Now().Sub(begun), Warnings: only.warnings(), selection: only,
 	}, nil
 }
 
@@ -188,7 +197,8 @@ type run struct {
 	manifest *backup.Manifest
 	dest     *destination
 	options  Options
-	leftOut  []backup.Database
+
+	selection *selection
 
 	journal                  *journal
 	restored, reused, staged atomic.Int64

@@ -78,11 +78,8 @@ func (p *Plan) settings(o *Options) []setting {
 
 // moreSettings are those that depend on what was restored where.
 func (r *run) moreSettings() []setting {
-	return append(r.dest.inPlaceSettings(), databaseSettings(r.leftOut)...)
+	return append(r.dest.inPlaceSettings(), r.selection.settings()...)
 }
-
-// warnings say what is left to be done.
-func (r *run) warnings() []string { return databaseWarnings(r.leftOut) }
 
 // recoverySettings say how to recover to the plan's target.
 func recoverySettings(p *Plan, o *Options) []setting {
