@@ -18,7 +18,7 @@ type Check struct {
 	// Name is for the report. The default is the SQL.
 	Name string `json:"name,omitempty"`
 
-	// Database is where to ask. The default is the database postgres.
+	// Database is where to ask. The default is the database postgres, or that of Options.Restore.Tables.
 	Database string `json:"database,omitempty"`
 
 	// SQL is one statement, executed as the superuser. Its time zone is UTC.

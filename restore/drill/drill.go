@@ -23,8 +23,10 @@ type Options struct {
 	Plan *restore.PlanOptions
 
 	// Restore says how to restore: with how many jobs, to pause at the target, with progress. Tablespaces, WALDirectory and
-	// KeepArchiving are the drill's own and have to be unset, as has Standby, whose recovery does not end. With the action Pause checks see the server in recovery, which answers
-	// queries only; with Shutdown nothing but Checksums can be checked.
+	// KeepArchiving are the drill's own and have to be unset, as has Standby, whose recovery does not end. With the action
+	// Pause checks see the server in recovery, which answers queries only; with Shutdown nothing but Checksums can be checked.
+	// With Databases or Tables, damage of what they select, which recovery passes over then, is a *[DamageError]; with Tables
+	// the default database of checks is that of the tables.
 	Restore *restore.Options
 
 	// Dir is the scratch directory, which the drill makes, or which is empty; anything else is a *[restore.NotEmptyError].
@@ -35,6 +37,10 @@ type Options struct {
 	// BinDir is where the programs of PostgreSQL are, of the backup's major version. By default they are looked for in PATH,
 	// by pg_config, and where packages of Debian and of PostgreSQL's own repositories put them.
 	BinDir string
+
+	// Programs are programs of PostgreSQL that have to be there besides those that the drill needs, such as pg_dump for a
+	// check: where they are not, that is told before anything is fetched.
+	Programs []string
 
 	// User is the user of the operating system that the server runs as. Root has to give one, and nobody else can.
 	User string
@@ -154,6 +160,7 @@ type drill struct {
 	restore restore.Options
 	prepare func() (*restore.Plan, error)
 	report  *Report
+	result  *restore.Result
 
 	account *account
 	bin     string
@@ -178,7 +185,7 @@ func (d *drill) plan(ctx context.Context) (err error) {
 	if d.account, err = findAccount(d.options.User); err != nil {
 		return err
 	}
-	need := []string{"postgres"}
+	need := append([]string{"postgres"}, d.options.Programs...)
 	if d.options.Checksums {
 		need = append(need, pgChecksums)
 	}
@@ -209,6 +216,9 @@ func (d *drill) validate() error {
 	default:
 		return fmt.Errorf("unknown amcheck %q", o.Amcheck)
 	}
+	if d.restore.Tables != nil && o.Amcheck != NoAmcheck {
+		return errors.New("amcheck checks all databases, and Restore.Tables leaves most of them out")
+	}
 	if d.restore.Action == restore.Shutdown && (len(o.Checks) > 0 || o.Amcheck != NoAmcheck) {
 		return errors.New("a server that shuts down at the target cannot be asked: use the action pause")
 	}
@@ -232,6 +242,9 @@ func (d *drill) restoreAll(ctx context.Context) (err error) {
 	d.server = &server{
 		scratch: d.scratch, account: d.account, bin: d.bin, major: p.Backup.PGVersion / 10000, options: &d.options, action: d.restore.Action,
 	}
+	if d.restore.Tables != nil && len(d.restore.Databases) > 0 {
+		d.server.database = d.restore.Databases[0] // no other can be connected to
+	}
 	if d.account.switched {
 		// Whether it can get to the directory is better known before hours of work.
 		if out, err := d.server.run(ctx, "postgres", "-V"); err != nil {
@@ -253,11 +266,10 @@ func (d *drill) restoreAll(ctx context.Context) (err error) {
 	if len(m.Tablespaces) > 0 {
 		own = append(own, spaces)
 	}
-	result, err := p.Run(ctx, d.repo, data, &o)
-	if err != nil {
+	if d.result, err = p.Run(ctx, d.repo, data, &o); err != nil {
 		return err
 	}
-	d.report.RestoredBytes, d.report.Segments = result.RestoredBytes, result.Segments
+	d.report.RestoredBytes, d.report.Segments = d.result.RestoredBytes, d.result.Segments
 	return d.account.own(own...)
 }
 
@@ -285,6 +297,9 @@ func (d *drill) recover(ctx context.Context) error {
 	}
 	if d.report.Stopped = where.stopping; where.LSN != 0 {
 		d.report.RecoveredTo = &where.Point
+	}
+	if err := where.damage(d.result.Restored); err != nil {
+		return err
 	}
 	return where.check(p, last)
 }

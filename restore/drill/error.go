@@ -68,6 +68,16 @@ type ElsewhereError struct {
 
 func (e *ElsewhereError) Error() string { return "recovery ended elsewhere: " + e.Reason }
 
+// DamageError means that recovery found pages of relations that are not what the WAL says, and went on, since
+// ignore_invalid_pages is on where only some databases or tables are restored. It is not of those that are left out.
+type DamageError struct {
+	Paths []string // of the relations' files, below the data directory
+}
+
+func (e *DamageError) Error() string {
+	return "recovery ignored pages that are missing, or zero, of what was restored: " + strings.Join(e.Paths, ", ")
+}
+
 // CheckError means that checks have failed. The report has all of them.
 type CheckError struct {
 	Failed []CheckResult

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -18,7 +20,12 @@ type serverLog struct {
 	tail     []string // its last lines
 	stopping string   // what it said when it reached the target: "recovery stopping ..."; empty when it did not
 	shutDown bool     // it ended at the target
+	invalid  []string // relations, by their path, of which recovery found pages that are not what the WAL says, and went on
 }
+
+// invalidPage is what recovery warns of where ignore_invalid_pages lets it go on (report_invalid_page of PostgreSQL's
+// xlogutils.c).
+var invalidPage = regexp.MustCompile(`^page \d+ of relation (\S+) (?:is uninitialized|does not exist)$`)
 
 // readLog reads a log. Lines in other languages than English do not count: the server is told to write none.
 func readLog(path string) (*serverLog, error) {
@@ -57,6 +64,12 @@ func readLine(r *bufio.Reader) (string, error) {
 func (l *serverLog) add(line string) {
 	if l.tail = append(l.tail, line); len(l.tail) > tailLines {
 		l.tail = l.tail[1:]
+	}
+	if _, said, ok := strings.Cut(line, " WARNING:  "); ok {
+		if page := invalidPage.FindStringSubmatch(said); page != nil && !slices.Contains(l.invalid, page[1]) {
+			l.invalid = append(l.invalid, page[1])
+		}
+		return
 	}
 	_, said, ok := strings.Cut(line, " LOG:  ")
 	switch {

@@ -14,8 +14,9 @@ import (
 
 // recovered is where recovery has ended.
 type recovered struct {
-	restore.Point        // behind the last record replayed, and when the last transaction replayed had ended; zero when nobody can be asked
-	stopping      string // what the server said when it reached the target
+	restore.Point          // behind the last record replayed, and when the last transaction replayed had ended; zero when nobody can be asked
+	stopping      string   // what the server said when it reached the target
+	invalid       []string // relations, by their path, whose pages recovery did not find as they should be
 }
 
 // whereRecovered asks the server where recovery has ended. Both functions keep what they say once
@@ -25,7 +26,7 @@ func (s *server) whereRecovered(ctx context.Context, state outcome) (*recovered,
 	if err != nil {
 		return nil, err
 	}
-	r := &recovered{stopping: log.stopping}
+	r := &recovered{stopping: log.stopping, invalid: log.invalid}
 	if state == shutDown {
 		return r, nil // pg_control tells of the last restart point only
 	}
@@ -127,6 +128,20 @@ func (r *recovered) reachedTime(said string, t restore.Target) bool {
 		return !next.Before(t.Time) && r.Time.Before(t.Time)
 	}
 	return next.After(t.Time) && !r.Time.After(t.Time)
+}
+
+// damage tells whether recovery has passed over damage of what was restored.
+func (r *recovered) damage(restored func(path string) bool) error {
+	e := &DamageError{}
+	for _, path := range r.invalid {
+		if restored(path) {
+			e.Paths = append(e.Paths, path)
+		}
+	}
+	if len(e.Paths) == 0 {
+		return nil
+	}
+	return e
 }
 
 func elsewhere(format string, args ...any) error {

@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,7 +32,9 @@ type server struct {
 	major   int
 	options *Options
 	action  restore.Action
-	process *process // nil while it does not run
+
+	database string   // to connect to by default; empty is any that every cluster has
+	process  *process // nil while it does not run
 }
 
 // start starts the server on the restored directory.
@@ -214,8 +217,9 @@ func (s *server) ask(ctx context.Context) (state outcome, ready bool, err error)
 	return paused, isPaused, nil
 }
 
-// connect connects to a database as the superuser. The default is the one that is there in any cluster.
+// connect connects to a database as the superuser.
 func (s *server) connect(ctx context.Context, database string) (*pgx.Conn, error) {
+	database = cmp.Or(database, s.database)
 	if database != "" {
 		return s.connectTo(ctx, database)
 	}
