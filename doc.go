@@ -18,7 +18,8 @@
 //
 // Package [github.com/pgcairn/pgcairn/restore] plans a recovery to a target (Prepare, NewPlan) and does it (Plan.Run).
 // Package [github.com/pgcairn/pgcairn/restore/drill] beside it proves that it would work (Run): it restores to a scratch
-// directory, boots a private server there, asks it, and cleans up.
+// directory, boots a private server there, asks it, and cleans up. By the same means package
+// [github.com/pgcairn/pgcairn/restore/salvage] brings single tables back without the rest (Run).
 //
 // Package [github.com/pgcairn/pgcairn/retention] decides what to keep (Policy.Decide). Nothing deletes committed data yet;
 // what will is going to stand there.

@@ -46,6 +46,7 @@ func TestLinterAcceptsTheArrowsAsDrawn(t *testing.T) {
 		"backup/backuptest":  {"backup", "repo/repotest"},
 		"restore":            {"backup", "wal", "repo"},
 		"restore/drill":      {"restore", "backup"},
+		"restore/salvage":    {"restore", "restore/drill"},
 		"retention":          {"backup", "wal", "repo"},
 		"examples/something": {"gocloud.dev/blob/s3blob", "retention", "restore"},
 	}, "x.go")
@@ -102,7 +103,7 @@ func init() {
 func house(imports map[string][]string, file string) map[string]string {
 	files := make(map[string]string)
 	rooms := []string{
-		"crypto", "repo", "repo/repotest", "wal", "backup", "backup/backuptest", "restore", "restore/drill", "retention",
+		"crypto", "repo", "repo/repotest", "wal", "backup", "backup/backuptest", "restore", "restore/drill", "restore/salvage", "retention",
 		"internal/durable", "internal/pgtest", "examples/something",
 	}
 	for _, room := range rooms {
