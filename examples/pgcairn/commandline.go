@@ -14,6 +14,7 @@ type commandLine struct {
 	Plan    planCommand    `cmd:"" help:"Say how a target would be recovered, and touch nothing."`
 	Restore restoreCommand `cmd:"" help:"Restore a backup, ready to be recovered to a target."`
 	Drill   drillCommand   `cmd:"" help:"Prove that a recovery would work: restore to a scratch directory, boot, query, clean up."`
+	Salvage salvageCommand `cmd:"" help:"Bring single tables back, as an archive for pg_restore, without the rest."`
 	Key     keyCommand     `cmd:"" help:"Make encryption keys."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/restore"
 	"github.com/pgcairn/pgcairn/restore/drill"
+	"github.com/pgcairn/pgcairn/restore/salvage"
 	"github.com/pgcairn/pgcairn/wal"
 )
 
@@ -64,6 +65,8 @@ var hints = []struct {
 	{as[*drill.BusyError], "wait for the end of that drill, or give another directory by --scratch"},
 	{as[*drill.ServerError], "the end of the server's log is in the report"},
 	{as[*drill.ElsewhereError], "pgcairn plan and pgcairn windows tell what can be recovered; the end of the server's log is in the report"},
+	{as[*drill.DamageError], "the backup, or the WAL, lacks these pages: pgcairn list shows other backups, for --backup"},
+	{as[*salvage.TableError], "give names as they are at the target, which pgcairn wal search helps to find"},
 	{as[*drill.CheckError], "the report tells of every check"},
 
 	{as[*restore.NotEmptyError], "choose another directory, or empty it; over a data directory of the same cluster: --delta"},
@@ -71,7 +74,7 @@ var hints = []struct {
 	{as[*restore.ForeignError], "is that the right directory? with --overwrite nothing of what is in it is left"},
 	{as[*restore.TablespaceError], "map each tablespace of the backup by --tablespace NAME=DIR, or give --tablespaces-in-place"},
 	{as[*restore.WALDirectoryError], "let --waldir be a directory outside of the data directory and of tablespaces"},
-	{as[*restore.DatabaseError], "give --only-database a name that the database had when the backup was taken, or leave it out to restore all"},
+	{as[*restore.DatabaseError], "give the name that the database had when the backup was taken; restore without --only-database restores all"},
 	{as[*restore.UnreachableError], "pgcairn list and pgcairn wal list show what there is"},
 
 	{isPrivilege, "connect as a role that may do so: a superuser, or one with EXECUTE on the backup functions"},

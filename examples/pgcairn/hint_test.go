@@ -17,6 +17,7 @@ import (
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/restore"
 	"github.com/pgcairn/pgcairn/restore/drill"
+	"github.com/pgcairn/pgcairn/restore/salvage"
 	"github.com/pgcairn/pgcairn/wal"
 	"github.com/stretchr/testify/require"
 )
@@ -34,7 +35,7 @@ func TestHints(t *testing.T) {
 		&backup.PromotedError{}, &backup.VersionError{}, &backup.DirectoryError{}, &backup.ClockError{}, &backup.MissingWALError{},
 		&backup.SettingError{}, &backup.PrivilegeError{}, &backup.SessionLostError{Err: errors.New("x")}, &backup.OtherServerError{}, &backup.ArchiveError{}, &noBackupError{fs.ErrNotExist},
 		&restore.NotEmptyError{}, &restore.RunningError{}, &restore.ForeignError{}, &restore.TablespaceError{}, &restore.WALDirectoryError{}, &restore.DatabaseError{}, &restore.UnreachableError{},
-		&drill.BinaryError{}, &drill.UserError{}, &drill.BusyError{}, &drill.ServerError{}, &drill.ElsewhereError{},
+		&drill.BinaryError{}, &drill.UserError{}, &drill.BusyError{}, &drill.ServerError{}, &drill.ElsewhereError{}, &drill.DamageError{}, &salvage.TableError{},
 		&drill.CheckError{Failed: []drill.CheckResult{{Problems: []string{"x"}}}},
 		&pgconn.PgError{Code: "42501"}, &pgconn.ConnectError{}, syscall.ECONNREFUSED, &net.DNSError{}, &pgconn.ParseConfigError{},
 		syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, fs.ErrPermission,

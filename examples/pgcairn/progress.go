@@ -106,10 +106,10 @@ func (m meter) restore() func(restore.Progress) {
 	}
 }
 
-// drill adapts the meter to the phases of a drill.
-func (m meter) drill() func(drill.Phase) {
+// phases adapts the meter to the phases of a drill, or of what is done by one.
+func (m meter) phases(of string) func(drill.Phase) {
 	if m == nil {
 		return nil
 	}
-	return func(p drill.Phase) { m(gauge{phase: "drill: " + string(p)}) }
+	return func(p drill.Phase) { m(gauge{phase: of + ": " + string(p)}) }
 }

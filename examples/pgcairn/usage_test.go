@@ -60,6 +60,8 @@ func TestWrongUsage(t *testing.T) {
 		{"drill to two targets", []string{"drill", "--to-xid", "7", "--random", "moment"}, "", "--random chooses"},
 		{"drill of a random backup, given", []string{"drill", "--random", "moment", "--timeline", "2"}, "", "--random chooses"},
 		{"drill of a random mood", []string{"drill", "--random", "mood"}, "", "--random"},
+		{"salvage without a schema", []string{"salvage", "shop", "orders", "--output", "x"}, "", "SCHEMA.TABLE"},
+		{"salvage to nowhere", []string{"salvage", "shop", "public.orders"}, "", "--output"},
 		{"drill by magic", []string{"drill", "--amcheck", "magic"}, "", "--amcheck"},
 		{"restore over what is there, and no delta", []string{"restore", "x", "--overwrite"}, "", "--overwrite needs --delta"},
 		{"restore by magic", []string{"restore", "x", "--wal", "magic"}, "", "--wal"},
