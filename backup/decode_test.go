@@ -124,6 +124,8 @@ func TestManifestThatCannotBe(t *testing.T) {
 		{"pg_control", badPath("global/pg_control"), foreign},
 		{"below pg_control", badPath("global/pg_control/x"), foreign},
 		{"restore's mark", badPath("pgcairn.restore"), foreign},
+		{"restore's mark to be", badPath("pgcairn.restore.tmp"), foreign},
+		{"restore's journal", badPath("pgcairn.restore.frames"), foreign},
 		{"restore's pg_control", badPath("global/pg_control.pgcairn"), foreign},
 		{"signal file", badPath("standby.signal"), foreign},
 		{"below a signal file", badDir("recovery.signal/x"), foreign},

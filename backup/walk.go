@@ -162,10 +162,14 @@ func unloggedRelations(dir string, entries []fs.DirEntry) map[uint32]bool {
 	return unlogged
 }
 
-// excluded tells whether a path does not belong in a backup. Besides what servers make anew these are the files by which
-// restores are marked as unfinished: the last moments of one that was killed may have left them in a cluster.
+// excluded tells whether a path does not belong in a backup. Besides what servers make anew these are the files that a
+// restore keeps for itself: the first or last moments of one that was killed may have left them in a cluster.
 func excluded(p string) bool {
-	return p == pgfile.ControlPath || p == "pgcairn.restore" || p == pgfile.ControlPath+".pgcairn" || pgfile.FileExcluded(p)
+	switch p {
+	case "pgcairn.restore", "pgcairn.restore.tmp", "pgcairn.restore.frames", pgfile.ControlPath, pgfile.ControlPath + ".pgcairn":
+		return true
+	}
+	return pgfile.FileExcluded(p)
 }
 
 func isLink(e fs.DirEntry) bool { return e.Type()&fs.ModeSymlink != 0 }
