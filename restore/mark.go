@@ -57,8 +57,7 @@ func (d *destination) readMark() (*mark, error) {
 	}
 	m := &mark{}
 	if json.Unmarshal(b, m) != nil {
-		// Killed while it was written, when there was nothing else.
-		return &mark{}, requireEmpty(d.root, d.path)
+		return nil, nil //nolint:nilerr // it says nothing, and the rest of the directory has to speak for itself
 	}
 	control, err := d.readFile(pgfile.ControlPath, 1<<20)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -141,6 +141,15 @@ func TestDeltaRefuses(t *testing.T) {
 			mine(t, p)
 			require.NoError(t, os.RemoveAll(p.data))
 		}, is[*restore.NotEmptyError], true},
+		{"with a damaged mark", func(t *testing.T, p place) {
+			mine(t, p)
+			write(t, filepath.Join(p.data, "pgcairn.restore"), "damage")
+		}, nil, true},
+		{"a damaged mark, half-done", func(t *testing.T, p place) {
+			mine(t, p)
+			write(t, filepath.Join(p.data, "pgcairn.restore"), "")
+			require.NoError(t, os.Remove(filepath.Join(p.data, "global/pg_control")))
+		}, foreign(0), true},
 		{"a server", running(func() int { return sleeper.Process.Pid }, ""), is[*restore.RunningError], false},
 		{"this process", running(os.Getpid, "/somewhere\n1\n"), nil, true}, // which works elsewhere
 		{"a server that is beginning", func(t *testing.T, p place) {
