@@ -48,6 +48,9 @@ func (d *destination) admit(o *Options) error {
 		}
 		if sameDirectory(links[link], location) || o.Overwrite {
 			d.reuse = true
+			if err := requireStopped(d.outside[link], location); err != nil { // it may be another data directory
+				return err
+			}
 			continue
 		}
 		if err := requireEmpty(d.outside[link], location); err != nil {
