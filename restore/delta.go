@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/pgcairn/pgcairn/internal/pgfile"
 )
@@ -91,6 +92,9 @@ func (d *destination) linksThere() map[string]string {
 	links := map[string]string{}
 	for link := range d.mark.links() {
 		if target, err := d.root.Readlink(link); err == nil {
+			if !filepath.IsAbs(target) {
+				target = filepath.Join(d.path, filepath.Dir(filepath.FromSlash(link)), target)
+			}
 			links[link] = target
 		}
 	}

@@ -157,3 +157,23 @@ func TestWALElsewhereAfterARestoreThatWasCutShort(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, wal, link)
 }
+
+// A link to pg_wal may be relative: to the data directory, wherever this process works.
+func TestWALWhereARelativeLinkLeads(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, false, nil)
+	base := t.TempDir()
+	dir, wal := filepath.Join(base, "data"), filepath.Join(base, "wal")
+	_, err := f.plan(t).Run(t.Context(), f.repo, dir, &restore.Options{WALDirectory: wal})
+	require.NoError(t, err)
+	link := filepath.Join(dir, "pg_wal")
+	require.NoError(t, os.Remove(link))
+	require.NoError(t, os.Symlink("../wal", link))
+
+	_, err = f.plan(t).Run(t.Context(), f.repo, dir, &restore.Options{WALDirectory: wal, Delta: true})
+	require.NoError(t, err)
+	require.NoError(t, f.c.Compare(dir))
+	target, err := os.Readlink(link)
+	require.NoError(t, err)
+	require.Equal(t, wal, target)
+}
