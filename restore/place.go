@@ -28,7 +28,7 @@ func placeWAL(dir, location string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("restore: %w", err)
 	}
-	if within(abs, dir) || within(dir, abs) {
+	if !beside(abs, dir) {
 		return "", &WALDirectoryError{Directory: abs, Reason: "it and " + dir + " are not beside each other"}
 	}
 	return abs, nil

@@ -95,6 +95,8 @@ func TestWhereWALMayGo(t *testing.T) {
 	base := t.TempDir()
 	in := func(p string) string { return filepath.Join(base, p) }
 	require.NoError(t, os.MkdirAll(in("full/x"), 0o700))
+	require.NoError(t, os.MkdirAll(in("links"), 0o700))
+	require.NoError(t, os.Symlink(base, in("links/base")))
 	for _, tt := range []struct {
 		name, wal, fast string
 		failed          func(error) bool
@@ -105,6 +107,10 @@ func TestWhereWALMayGo(t *testing.T) {
 		{"a tablespace", "wal", "wal", is[*restore.TablespaceError]},
 		{"in a tablespace", "fast/wal", "fast", is[*restore.TablespaceError]},
 		{"around a tablespace", "wal", "wal/fast", is[*restore.TablespaceError]},
+		{"in the data directory, by a link", "links/base/data/wal", "fast", is[*restore.WALDirectoryError]},
+		{"around the data directory, by a link", "links/base", "fast", is[*restore.WALDirectoryError]},
+		{"in a tablespace, by a link", "links/base/fast/wal", "fast", is[*restore.TablespaceError]},
+		{"a tablespace, by a link", "wal", "links/base/wal", is[*restore.TablespaceError]},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := f.plan(t).Run(t.Context(), f.repo, in("data"), &restore.Options{

@@ -49,7 +49,7 @@ func mapTablespaces(dir, wal string, m *backup.Manifest, o *Options) (map[string
 				return nil, fmt.Errorf("restore: %w", err)
 			}
 			for _, other := range taken {
-				if within(abs, other) || within(other, abs) {
+				if !beside(abs, other) {
 					return nil, &TablespaceError{Name: t.Name, OID: t.OID, Location: t.Location, Reason: fmt.Sprintf(
 						"%s and %s are not beside each other", abs, other)}
 				}
@@ -67,6 +67,25 @@ func mapTablespaces(dir, wal string, m *backup.Manifest, o *Options) (map[string
 		}
 	}
 	return out, nil
+}
+
+// beside tells whether neither of two directories is the other or lies in it, by their absolute paths and by those that
+// links make of them.
+func beside(a, b string) bool {
+	realA, realB := resolve(a), resolve(b)
+	return !within(a, b) && !within(b, a) && !within(realA, realB) && !within(realB, realA)
+}
+
+// resolve follows the links in a clean, absolute path, as far as there is anything.
+func resolve(p string) string {
+	for there, rest := p, ""; ; there, rest = filepath.Dir(there), filepath.Join(filepath.Base(there), rest) {
+		if actual, err := filepath.EvalSymlinks(there); err == nil {
+			return filepath.Join(actual, rest)
+		}
+		if there == filepath.Dir(there) {
+			return p
+		}
+	}
 }
 
 // within tells whether a directory is another or lies in it, by their clean, absolute paths.
