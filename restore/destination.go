@@ -280,11 +280,18 @@ func (d *destination) sync(dir string) error {
 
 // commit puts everything on disk, then makes pg_control visible, which makes the directory a cluster.
 func (d *destination) commit(ctx context.Context, control []byte) error {
+	dirs := map[*os.Root][]string{}
+	if d.reuse { // else there is nothing but what was made here
+		for _, dir := range slices.Concat(d.manifest.Directories, ownDirectories) {
+			root, name := d.locate(dir)
+			dirs[root] = append(dirs[root], name)
+		}
+	}
 	for _, root := range append(d.outsideRoots(), d.root) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := durable.SyncTree(root); err != nil {
+		if err := durable.SyncTree(root, dirs[root]...); err != nil {
 			return fmt.Errorf("restore: sync: %w", err)
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"os"
 )
 
-// SyncTree puts all files and names below a root on disk.
-func SyncTree(root *os.Root) error {
+// SyncTree puts all files and names below a root on disk, whatever file systems are mounted there.
+func SyncTree(root *os.Root, _ ...string) error {
 	return fs.WalkDir(root.FS(), ".", func(path string, e fs.DirEntry, err error) error {
 		if err != nil || !e.IsDir() && !e.Type().IsRegular() {
 			return err

@@ -19,6 +19,7 @@ func TestSyncTree(t *testing.T) {
 	root, err := os.OpenRoot(dir)
 	require.NoError(t, err)
 	require.NoError(t, durable.SyncTree(root))
+	require.NoError(t, durable.SyncTree(root, "a", "a/b"))
 	require.NoError(t, root.Close())
 	require.ErrorIs(t, durable.SyncTree(root), os.ErrClosed)
 }
