@@ -50,11 +50,28 @@ func (e *ForeignError) Error() string {
 		e.Directory, e.Reason)
 }
 
-// requireStopped makes sure that no server runs in a directory, as PostgreSQL itself does before it starts one
+// requireStopped makes sure that no server runs in a directory. What a lock file says means nothing here when the server
+// runs in a container; so what is called as servers are must not work there either. Servers of other hosts that share the
+// directory are not seen, nor are those of a container from another, or by anybody but root and their own user.
+func requireStopped(root *os.Root, dir string) error {
+	if err := requireUnlocked(root, dir); err != nil {
+		return err
+	}
+	here, err := root.Stat(".")
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	if pid := process.WorksIn(here, "postgres", "postmaster"); pid != 0 {
+		return &RunningError{Directory: dir, PID: pid, Reason: fmt.Sprintf("process %d; stop it first", pid)}
+	}
+	return nil
+}
+
+// requireUnlocked makes sure that no server has locked a directory, as PostgreSQL itself does before it starts one
 // (CreateLockFile in miscinit.c): the process of the lock file must be gone, and with it all those that share its memory.
 // Beyond that, a live process of that id is told from the server by its working directory: after a crash of the machine
-// the id may be anybody's. Servers of other hosts and containers that share the directory are not seen.
-func requireStopped(root *os.Root, dir string) error {
+// the id may be anybody's.
+func requireUnlocked(root *os.Root, dir string) error {
 	b, err := root.ReadFile(pgfile.LockPath)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -203,3 +203,34 @@ func TestDeltaRefuses(t *testing.T) {
 		})
 	}
 }
+
+// A server of a container has an id of the container's in its lock file: that of no process here, or of another one.
+func TestDeltaRefusesAServerOfAContainer(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, false, &backuptest.Options{Tablespaces: spaces[:1]})
+	p := newPlace(t)
+	_, err := f.run(t, p, restore.Options{})
+	require.NoError(t, err)
+	write(t, filepath.Join(p.data, "postmaster.pid"), fmt.Sprintf("%d\n/var/lib/postgresql/data\n", 1<<29))
+	sleep, err := exec.LookPath("sleep")
+	require.NoError(t, err)
+	postgres := filepath.Join(t.TempDir(), "postgres")
+	require.NoError(t, os.Symlink(sleep, postgres))
+	server := exec.Command(postgres, "600")
+	server.Args[0] = "sleep" // which program it is, where one is many
+	server.Dir = p.data
+	require.NoError(t, server.Start())
+	t.Cleanup(func() { _ = server.Process.Kill() }) // once more does nothing
+	was := p.tree(t)
+	_, err = f.run(t, p, restore.Options{Delta: true, Overwrite: true})
+	var running *restore.RunningError
+	require.ErrorAs(t, err, &running)
+	require.Equal(t, server.Process.Pid, running.PID)
+	requireSame(t, was, p.tree(t))
+
+	require.NoError(t, server.Process.Kill())
+	_ = server.Wait()
+	_, err = f.run(t, p, restore.Options{Delta: true})
+	require.NoError(t, err)
+	require.NoError(t, f.c.Compare(p.data))
+}

@@ -27,5 +27,8 @@ func startOf(pid int) (string, error) {
 // WorkDir cannot be told here.
 func WorkDir(int) (string, os.FileInfo, error) { return "", nil, errors.ErrUnsupported }
 
+// WorksIn cannot be told here.
+func WorksIn(os.FileInfo, ...string) int { return 0 }
+
 // Attached cannot be told here.
 func Attached(_, _ uint64) bool { return false }
