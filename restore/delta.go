@@ -39,7 +39,7 @@ func (d *destination) admit(o *Options) error {
 		links = d.linksThere()
 	}
 	if d.reuse {
-		if err := requireStopped(d.root, d.path); err != nil {
+		if err := requireOurs(d.root, d.path); err != nil {
 			return err
 		}
 	}
@@ -49,7 +49,7 @@ func (d *destination) admit(o *Options) error {
 		}
 		if sameDirectory(links[link], location) || o.Overwrite {
 			d.reuse = true
-			if err := requireStopped(d.outside[link], location); err != nil { // it may be another data directory
+			if err := requireOurs(d.outside[link], location); err != nil { // it may be another data directory
 				return err
 			}
 			continue
@@ -59,6 +59,14 @@ func (d *destination) admit(o *Options) error {
 		}
 	}
 	return nil
+}
+
+// requireOurs makes sure that nobody needs what is in a directory.
+func requireOurs(root *os.Root, dir string) error {
+	if err := requireStopped(root, dir); err != nil {
+		return err
+	}
+	return requireNoRepository(root, dir)
 }
 
 // cluster returns the system identifier of the cluster that the data directory is of, which must be the backup's unless

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
+	"path/filepath"
 
 	"github.com/pgcairn/pgcairn/internal/pgfile"
 	"github.com/pgcairn/pgcairn/internal/process"
@@ -48,6 +50,35 @@ type ForeignError struct {
 func (e *ForeignError) Error() string {
 	return fmt.Sprintf("restore: %s %s: choose another directory, or overwrite it (Options.Overwrite) if nothing in it is needed",
 		e.Directory, e.Reason)
+}
+
+// RepositoryError means that a directory to restore over holds a repository, which would be removed with all else that is
+// not of the backup. Nothing in it was changed.
+type RepositoryError struct {
+	Directory  string
+	Repository string // directory of the repository
+}
+
+func (e *RepositoryError) Error() string {
+	return fmt.Sprintf("restore: a restore over %s would remove the repository %s: move the repository, or choose another directory",
+		e.Directory, e.Repository)
+}
+
+// repositoryMarker is the object that makes a directory a repository (FORMAT.md).
+const repositoryMarker = "pgcairn.json"
+
+// requireNoRepository makes sure that no repository lies in a directory: the one that is restored from, for one.
+func requireNoRepository(root *os.Root, dir string) error {
+	err := fs.WalkDir(root.FS(), ".", func(p string, e fs.DirEntry, err error) error {
+		if err == nil && e.Name() == repositoryMarker {
+			return &RepositoryError{Directory: dir, Repository: filepath.Join(dir, filepath.FromSlash(path.Dir(p)))}
+		}
+		return err
+	})
+	if errors.As(err, new(*RepositoryError)) || err == nil {
+		return err
+	}
+	return fmt.Errorf("restore: look for a repository in %s: %w", dir, err)
 }
 
 // requireStopped makes sure that no server runs in a directory. What a lock file says means nothing here when the server

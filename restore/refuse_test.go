@@ -133,6 +133,14 @@ func TestDeltaRefuses(t *testing.T) {
 			mine(t, p)
 			overwrite(t, filepath.Join(p.data, "global/pg_control"), 100, []byte("damage"))
 		}, foreign(0), true},
+		{"with a repository in it", func(t *testing.T, p place) {
+			mine(t, p)
+			write(t, filepath.Join(p.data, "deep/inside/pgcairn.json"), "{}")
+		}, is[*restore.RepositoryError], false},
+		{"a tablespace with a repository in it", func(t *testing.T, p place) {
+			mine(t, p)
+			write(t, filepath.Join(p.fast, "pgcairn.json"), "{}")
+		}, is[*restore.RepositoryError], false},
 		{"a tablespace of somebody else", func(t *testing.T, p place) {
 			mine(t, place{p.data, p.fast + "2"})
 			write(t, filepath.Join(p.fast, "PG_18_202600000/5/16400"), "x")

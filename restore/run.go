@@ -68,7 +68,9 @@ type Options struct {
 	// Delta restores into a directory that holds a data directory already, as well as into an empty one: what is there is
 	// compared with the backup, block by block, and only what differs is fetched. Everything that is not of the backup is
 	// removed. Tablespaces are taken to be where the links of that data directory lead, if these are the directories of
-	// Tablespaces. A directory in which a server runs is a *[RunningError]; one of another cluster, or none, a *[ForeignError].
+	// Tablespaces. A directory in which a server runs is a *[RunningError], as far as it can be seen: a server of another host or
+	// container may not be. One of another cluster, or none, is a *[ForeignError], and one with a repository in it a
+	// *[RepositoryError]. Of a copied data directory the links still lead to the tablespaces of the one that it was copied from.
 	// The default, false, takes empty directories only.
 	Delta bool
 

@@ -72,6 +72,7 @@ var hints = []struct {
 	{as[*restore.NotEmptyError], "choose another directory, or empty it; over a data directory of the same cluster: --delta"},
 	{as[*restore.RunningError], "stop it (pg_ctl stop -D), and restore again; nothing was changed"},
 	{as[*restore.ForeignError], "is that the right directory? with --overwrite nothing of what is in it is left"},
+	{as[*restore.RepositoryError], "a restore over a directory leaves nothing else in it: move the repository out of there"},
 	{as[*restore.TablespaceError], "map each tablespace of the backup by --tablespace NAME=DIR, or give --tablespaces-in-place"},
 	{as[*restore.WALDirectoryError], "let --waldir be a directory outside of the data directory and of tablespaces"},
 	{as[*restore.DatabaseError], "give the name that the database had when the backup was taken; restore without --only-database restores all"},

@@ -34,7 +34,7 @@ func TestHints(t *testing.T) {
 		&wal.RemovedError{Segment: wal.Segment{Timeline: 1, Size: wal.MinSegmentSize}}, &pgconn.PgError{Code: "42704", Message: "replication slot \"x\" does not exist"},
 		&backup.PromotedError{}, &backup.VersionError{}, &backup.DirectoryError{}, &backup.ClockError{}, &backup.MissingWALError{},
 		&backup.SettingError{}, &backup.PrivilegeError{}, &backup.SessionLostError{Err: errors.New("x")}, &backup.OtherServerError{}, &backup.ArchiveError{}, &noBackupError{fs.ErrNotExist},
-		&restore.NotEmptyError{}, &restore.RunningError{}, &restore.ForeignError{}, &restore.TablespaceError{}, &restore.WALDirectoryError{}, &restore.DatabaseError{}, &restore.UnreachableError{},
+		&restore.NotEmptyError{}, &restore.RunningError{}, &restore.ForeignError{}, &restore.RepositoryError{}, &restore.TablespaceError{}, &restore.WALDirectoryError{}, &restore.DatabaseError{}, &restore.UnreachableError{},
 		&drill.BinaryError{}, &drill.UserError{}, &drill.BusyError{}, &drill.ServerError{}, &drill.ElsewhereError{}, &drill.DamageError{}, &salvage.TableError{},
 		&drill.CheckError{Failed: []drill.CheckResult{{Problems: []string{"x"}}}},
 		&pgconn.PgError{Code: "42501"}, &pgconn.ConnectError{}, syscall.ECONNREFUSED, &net.DNSError{}, &pgconn.ParseConfigError{},
