@@ -1,5 +1,11 @@
-// Package retention decides which backups to keep.
+// Package retention decides which backups and which WAL to keep.
 //
-// [Policy.Decide] is pure: it takes the catalogue and a time and gives every backup its verdict, with reasons. Nothing
-// in pgcairn deletes committed data yet; what will is going to stand here, and act on a Decision only.
+// [Policy.Decide] is pure: it takes the catalogue, what is archived, and a time, and gives every backup its verdict and
+// every segment its fate, with reasons. Nothing in pgcairn deletes committed data yet; what will is going to stand here,
+// and act on a [Decision] only.
+//
+// A policy's rules add up: a backup is dropped when none of them wants it. Whoever comes from pgBackRest finds
+// repo-retention-full in KeepFull, repo-retention-diff in KeepDifferential, which narrows the former, and
+// repo-retention-archive, though as a duration, in KeepWAL. What differs is that no backup depends on another: each lists
+// the whole cluster and restores in one pass, and what it shares with others stays as long as any of them does.
 package retention

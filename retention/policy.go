@@ -1,131 +1,116 @@
 package retention
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"time"
-
-	"github.com/pgcairn/pgcairn/backup"
-	"github.com/pgcairn/pgcairn/wal"
 )
 
-// Policy says what to keep. A backup is kept when any rule wants it; the zero Policy has no rule and keeps everything.
+// Policy says what to keep. A backup is kept when any rule wants it; a policy without a rule for backups keeps all of
+// them. Numbers count what can be restored: a backup whose WAL is missing is kept beside those that a rule counts, and
+// takes no one's place.
+//
+// Every backup restores by itself, whatever its type: dropping a full backup never costs one that was built on it, whose
+// packs stay. So rules are free to keep an incremental backup without its parent.
 type Policy struct {
 	// KeepLast keeps that many of the newest backups of each cluster.
 	KeepLast int `json:"keep_last,omitempty"`
 
+	// KeepFull keeps that many of the newest full backups, and every backup that ended after the oldest of these, as
+	// pgBackRest's repo-retention-full does. Where there are fewer full ones, it keeps all backups.
+	KeepFull int `json:"keep_full,omitempty"`
+
+	// KeepDifferential narrows what KeepFull keeps, as pgBackRest's repo-retention-diff does: of the differential backups
+	// only those among that many newest full and differential ones, and of the incremental ones only those that were
+	// built, over others or not, on a backup that is kept so. Full ones count, and none of them is dropped by it. It is no
+	// rule by itself: without KeepFull it is refused.
+	KeepDifferential int `json:"keep_differential,omitempty"`
+
+	// KeepHourly, and so on, keep the newest backup of each of that many latest hours, days, ISO weeks, months and years
+	// in which a backup ended. Periods without one do not count.
+	KeepHourly  int `json:"keep_hourly,omitempty"`
+	KeepDaily   int `json:"keep_daily,omitempty"`
+	KeepWeekly  int `json:"keep_weekly,omitempty"`
+	KeepMonthly int `json:"keep_monthly,omitempty"`
+	KeepYearly  int `json:"keep_yearly,omitempty"`
+
+	// Zone is where the calendar is that these periods are of; the zero Zone is UTC. An hour that a change of the clocks
+	// repeats is two hours.
+	Zone Zone `json:"time_zone,omitzero"`
+
+	// KeepWithin keeps the backups that ended within that duration before now.
+	KeepWithin time.Duration `json:"keep_within,omitempty"`
+
 	// Window keeps what it takes to recover to any moment of that duration before now: the backups that ended within
-	// it, and the newest that ended before.
+	// it and, on the way to each timeline that lived on into it, the newest that ended before.
 	Window time.Duration `json:"window,omitempty"`
+
+	// KeepWAL keeps the WAL of that duration before now. The default, 0, keeps it as long as backups: all that recovery
+	// from a kept backup on can read, on the way to any timeline.
+	//
+	// Where backups are kept longer, WAL is kept from the newest of them that ended before that duration on; an older one
+	// keeps only what makes it consistent, and can be restored to where it ended. Where they are not kept as long, older
+	// WAL is kept that no backup leads to any more: it can be searched. How old WAL is, kept backups and the times of the
+	// coverage tell; what may be younger is kept.
+	KeepWAL time.Duration `json:"keep_wal,omitempty"`
 }
 
-// Decision is what a policy says of a catalogue.
-type Decision struct {
-	Verdicts []Verdict // in the order of the catalogue given
-	Floors   []Floor   // ascending by cluster and timeline
+// PolicyError means that a policy cannot be meant.
+type PolicyError struct {
+	Field  string // in JSON
+	Reason string
 }
 
-// Verdict is the decision on one backup.
-type Verdict struct {
-	Backup  backup.ID
-	Keep    bool
-	Reasons []string // why it is kept, or why not
-}
+func (e *PolicyError) Error() string { return fmt.Sprintf("retention: %s %s", e.Field, e.Reason) }
 
-// Floor is the first segment that the kept backups of a timeline need. WAL before it leads nowhere any more. Timelines
-// without a kept backup have no floor: they may be on the way from an older one.
-type Floor struct {
-	SystemID uint64
-	Segment  wal.Segment
-}
-
-// Decide gives every backup its verdict. The newest backup of a cluster is always kept, and so are pinned ones. Backups
-// are ordered by the time they ended, never by the number of their timeline. The arguments are left as they are.
-func (p Policy) Decide(all []*backup.Summary, now time.Time) Decision {
-	reasons := map[backup.ID][]string{}
-	keep := func(b *backup.Summary, format string, args ...any) {
-		reasons[b.ID] = append(reasons[b.ID], fmt.Sprintf(format, args...))
+// Validate tells whether a policy can be meant. The error is a *[PolicyError].
+func (p Policy) Validate() error {
+	for _, c := range p.counts() {
+		if c.n < 0 {
+			return &PolicyError{Field: c.field, Reason: fmt.Sprintf("is %d: give how many to keep, or 0 for no such rule", c.n)}
+		}
 	}
-	for _, cluster := range byCluster(all) {
-		p.decideCluster(cluster, now, keep)
-	}
-	d := Decision{Verdicts: make([]Verdict, 0, len(all))}
-	for _, b := range all {
-		v := Verdict{Backup: b.ID, Keep: len(reasons[b.ID]) > 0, Reasons: reasons[b.ID]}
-		if !v.Keep {
-			v.Reasons = []string{"no rule keeps it"}
+	for _, d := range []struct {
+		field string
+		d     time.Duration
+	}{{"keep_within", p.KeepWithin}, {"window", p.Window}, {"keep_wal", p.KeepWAL}} {
+		if d.d < 0 {
+			return &PolicyError{Field: d.field, Reason: fmt.Sprintf("is %s: give a duration before now, or 0 for no such rule", d.d)}
 		}
-		d.Verdicts = append(d.Verdicts, v)
 	}
-	d.Floors = floors(all, reasons)
-	return d
+	if p.KeepDifferential > 0 && p.KeepFull == 0 {
+		return &PolicyError{Field: "keep_differential", Reason: "narrows keep_full, which is not given: give both, or keep_last"}
+	}
+	if p.KeepWAL > 0 && p.KeepWAL < p.Window {
+		return &PolicyError{Field: "keep_wal", Reason: fmt.Sprintf("is %s, and the window of %s needs WAL for as long: shorten the window, or keep WAL longer",
+			p.KeepWAL, p.Window)}
+	}
+	return nil
 }
 
-// decideCluster applies the rules to the backups of one cluster, newest first.
-func (p Policy) decideCluster(newest []*backup.Summary, now time.Time, keep func(*backup.Summary, string, ...any)) {
-	since := now.Add(-p.Window)
-	before := false // the newest from before the window has been seen
-	for i, b := range newest {
-		if i == 0 {
-			keep(b, "the newest backup")
-		}
-		if b.Pinned {
-			keep(b, "pinned")
-		}
-		if p.KeepLast <= 0 && p.Window <= 0 {
-			keep(b, "the policy has no rule")
-		}
-		if i < p.KeepLast {
-			keep(b, "number %d of the last %d", i+1, p.KeepLast)
-		}
-		switch {
-		case p.Window <= 0:
-		case !b.StoppedAt.Before(since):
-			keep(b, "within the window of %s", p.Window)
-		case !before:
-			before = true
-			keep(b, "leads to the beginning of the window of %s", p.Window)
-		}
+type count struct {
+	field string
+	n     int
+}
+
+func (p Policy) counts() []count {
+	return []count{
+		{"keep_last", p.KeepLast},
+		{"keep_full", p.KeepFull},
+		{"keep_differential", p.KeepDifferential},
+		{"keep_hourly", p.KeepHourly},
+		{"keep_daily", p.KeepDaily},
+		{"keep_weekly", p.KeepWeekly},
+		{"keep_monthly", p.KeepMonthly},
+		{"keep_yearly", p.KeepYearly},
 	}
 }
 
-// byCluster returns the backups of each cluster, newest first.
-func byCluster(all []*backup.Summary) map[uint64][]*backup.Summary {
-	clusters := map[uint64][]*backup.Summary{}
-	for _, b := range all {
-		clusters[b.SystemID] = append(clusters[b.SystemID], b)
-	}
-	for _, c := range clusters {
-		slices.SortFunc(c, func(a, b *backup.Summary) int {
-			return cmp.Or(b.StoppedAt.Compare(a.StoppedAt), cmp.Compare(b.ID, a.ID))
-		})
-	}
-	return clusters
-}
-
-// floors finds the first segment that each timeline's kept backups need.
-func floors(all []*backup.Summary, kept map[backup.ID][]string) []Floor {
-	type line struct {
-		system   uint64
-		timeline wal.Timeline
-	}
-	first := map[line]wal.Segment{}
-	for _, b := range all {
-		if len(kept[b.ID]) == 0 {
-			continue
-		}
-		l := line{b.SystemID, b.Timeline}
-		if s, ok := first[l]; !ok || b.FirstSegment().Number < s.Number {
-			first[l] = b.FirstSegment()
+// keepsAll tells whether there is no rule for backups.
+func (p Policy) keepsAll() bool {
+	for _, c := range p.counts() {
+		if c.n > 0 {
+			return false
 		}
 	}
-	out := make([]Floor, 0, len(first))
-	for l, s := range first {
-		out = append(out, Floor{SystemID: l.system, Segment: s})
-	}
-	slices.SortFunc(out, func(a, b Floor) int {
-		return cmp.Or(cmp.Compare(a.SystemID, b.SystemID), cmp.Compare(a.Segment.Timeline, b.Segment.Timeline))
-	})
-	return out
+	return p.KeepWithin == 0 && p.Window == 0
 }

@@ -2,6 +2,7 @@ package retention_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -25,6 +26,29 @@ func summary(name string, days int, change ...func(*backup.Summary)) *backup.Sum
 	return b
 }
 
+// decide checks that each backup has one verdict with reasons.
+func decide(t *testing.T, p retention.Policy, all []*backup.Summary, archives []wal.Coverage) retention.Decision {
+	t.Helper()
+	d, err := p.Decide(all, archives, noon)
+	require.NoError(t, err)
+	require.Len(t, all, len(d.Keep)+len(d.Drop))
+	seen := map[backup.ID]bool{}
+	for _, v := range slices.Concat(d.Keep, d.Drop) {
+		require.NotEmpty(t, v.Reasons)
+		require.False(t, seen[v.Backup])
+		seen[v.Backup] = true
+	}
+	return d
+}
+
+func kept(d retention.Decision) []string {
+	var keep []string
+	for _, v := range d.Keep {
+		keep = append(keep, string(v.Backup))
+	}
+	return keep
+}
+
 func TestDecide(t *testing.T) {
 	pinned := func(b *backup.Summary) { b.Pinned = true }
 	other := func(b *backup.Summary) { b.SystemID = 8 }
@@ -46,37 +70,18 @@ func TestDecide(t *testing.T) {
 		{"just at the edge of the window", retention.Policy{Window: 7 * day}, []*backup.Summary{summary("a", 8), summary("b", 7)}, []string{"a", "b"}, []string{"7 00000001000000000000005C"}},
 		{"pinned", retention.Policy{KeepLast: 1}, []*backup.Summary{summary("a", 30, pinned), summary("b", 2), summary("c", 1)}, []string{"a", "c"}, []string{"7 000000010000000000000046"}},
 		{"clusters are apart", retention.Policy{KeepLast: 1}, []*backup.Summary{summary("a", 3), summary("b", 2, other), summary("c", 1, other)}, []string{"a", "c"}, []string{"7 000000010000000000000061", "8 000000010000000000000063"}},
-		{"by time, not by timeline", retention.Policy{KeepLast: 1}, []*backup.Summary{summary("a", 3, branch), summary("b", 1)}, []string{"b"}, []string{"7 000000010000000000000063"}},
-		{"a floor for each timeline", retention.Policy{KeepLast: 2}, []*backup.Summary{summary("a", 3), summary("b", 1, branch)}, []string{"a", "b"}, []string{"7 000000010000000000000061", "7 000000020000000000000063"}},
+		{"by time, not by timeline", retention.Policy{KeepLast: 1}, []*backup.Summary{summary("a", 4), summary("b", 3, branch), summary("c", 1)}, []string{"b", "c"}, []string{"7 000000010000000000000063", "7 000000020000000000000061"}},
+		{"a floor for each timeline", retention.Policy{KeepLast: 2}, []*backup.Summary{summary("a", 3), summary("b", 1, branch)}, []string{"a", "b"}, []string{"7 000000010000000000000061", "7 000000020000000000000061"}}, // where it forked is not known
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			d := tt.policy.Decide(tt.all, noon)
-			require.Len(t, d.Verdicts, len(tt.all))
-			var keep, floors []string
-			for i, v := range d.Verdicts {
-				require.Equal(t, tt.all[i].ID, v.Backup)
-				require.NotEmpty(t, v.Reasons)
-				if v.Keep {
-					keep = append(keep, string(v.Backup))
-				}
-			}
+			d := decide(t, tt.policy, tt.all, nil)
+			var floors []string
 			for _, f := range d.Floors {
 				floors = append(floors, fmt.Sprint(f.SystemID, " ", f.Segment))
 			}
-			require.ElementsMatch(t, tt.keep, keep)
+			require.ElementsMatch(t, tt.keep, kept(d))
 			require.Equal(t, tt.floors, floors)
 		})
 	}
-}
-
-func ExamplePolicy_Decide() {
-	policy := retention.Policy{KeepLast: 1, Window: 7 * 24 * time.Hour}
-	d := policy.Decide([]*backup.Summary{summary("old", 30), summary("new", 1)}, noon)
-	for _, v := range d.Verdicts {
-		fmt.Println(v.Backup, v.Keep, v.Reasons)
-	}
-	// Output:
-	// old true [leads to the beginning of the window of 168h0m0s]
-	// new true [the newest backup number 1 of the last 1 within the window of 168h0m0s]
 }
