@@ -20,6 +20,7 @@ func summary(name string, days int, change ...func(*backup.Summary)) *backup.Sum
 		ID: backup.ID(name), SystemID: 7, Timeline: 1, WALSegmentSize: wal.DefaultSegmentSize,
 		StartLSN: wal.LSN(100-days) << 24, StopLSN: wal.LSN(100-days)<<24 + 1<<20, StoppedAt: noon.AddDate(0, 0, -days),
 	}
+	b.StartedAt = b.StoppedAt.Add(-time.Hour)
 	for _, c := range change {
 		c(b)
 	}
