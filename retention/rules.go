@@ -109,7 +109,11 @@ func (c *cluster) fulls(p Policy) {
 		}
 		on := b
 		for on != nil && on.Type == backup.Incremental {
-			on = byID[on.Parent]
+			parent := byID[on.Parent]
+			if parent != nil && older(parent, on) >= 0 {
+				parent = nil // none can be its own ancestor
+			}
+			on = parent
 		}
 		switch {
 		case b.Type == backup.Full:

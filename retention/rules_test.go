@@ -60,6 +60,14 @@ func TestFullsAndDifferentials(t *testing.T) {
 	}
 }
 
+// TestOwnAncestor: a manifest that names itself, or one after it, as its parent ends in no endless search.
+func TestOwnAncestor(t *testing.T) {
+	all := chain("FII")
+	all[1].Parent, all[2].Parent = all[2].ID, all[2].ID
+	d := decide(t, retention.Policy{KeepFull: 1, KeepDifferential: 1}, all, nil)
+	require.Equal(t, "00F 02I", strings.Join(kept(d), " ")) // the newest is kept anyhow
+}
+
 func TestCalendar(t *testing.T) {
 	zone := func(name string) retention.Zone {
 		l, err := time.LoadLocation(name)

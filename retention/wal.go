@@ -48,7 +48,7 @@ func (c *cluster) spanWay(w way, kept []*backup.Summary, p Policy, now time.Time
 	var base *backup.Summary // before which backups are only to become consistent; nil: none is
 	if p.KeepWAL > 0 {
 		since := now.Add(-p.KeepWAL)
-		goesOn = c.alive(kept, w.timeline, since)
+		goesOn = c.latest(w) || c.alive(kept, w.timeline, since)
 		base = c.base(w, since, c.reasons)
 	}
 	for _, b := range kept {
@@ -71,6 +71,16 @@ func (c *cluster) spanWay(w way, kept []*backup.Summary, p Policy, now time.Time
 			c.add(s)
 		}
 	}
+}
+
+// latest tells whether a way leads to the latest that there is of the cluster, however long ago that was.
+func (c *cluster) latest(w way) bool {
+	for _, b := range c.backups {
+		if c.restorable[b.ID] {
+			return w.timeline == b.Timeline || w.timeline == c.ways[len(c.ways)-1].timeline
+		}
+	}
+	return true
 }
 
 // spanUnknown keeps what may be on the way from older timelines: which of them, the missing history would tell.
