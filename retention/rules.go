@@ -120,8 +120,8 @@ func (c *cluster) fulls(p Policy) {
 			c.keep(b, "%s: one of them", what)
 		case p.KeepDifferential == 0:
 			c.keep(b, "%s: with them", what)
-		case on == nil: // what it was built on is gone
-		case narrowed == nil, on.Type == backup.Full && (since == nil || older(on, since) >= 0), older(on, narrowed) >= 0:
+		case on == nil, since != nil && older(on, since) < 0: // what it was built on is gone, or going
+		case narrowed == nil, on.Type == backup.Full, older(on, narrowed) >= 0:
 			c.keep(b, "%s: with them, and with the last %d differential or full ones", what, p.KeepDifferential)
 		}
 	}

@@ -60,6 +60,14 @@ func TestFullsAndDifferentials(t *testing.T) {
 	}
 }
 
+// TestBuiltOnWhatGoes: what ends after the oldest full one that is kept, but was built on one before, goes with that one.
+func TestBuiltOnWhatGoes(t *testing.T) {
+	all := chain("FDFII")
+	all[3].Parent = all[1].ID // on another timeline, say
+	d := decide(t, retention.Policy{KeepFull: 1, KeepDifferential: 9}, all, nil)
+	require.Equal(t, "02F 04I", strings.Join(kept(d), " "))
+}
+
 // TestOwnAncestor: a manifest that names itself, or one after it, as its parent ends in no endless search.
 func TestOwnAncestor(t *testing.T) {
 	all := chain("FII")
