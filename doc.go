@@ -1,9 +1,9 @@
 // Package pgcairn is the map of a library for putting PostgreSQL backup inside other programs: physical backups, WAL
-// archiving, point-in-time recovery and client-side encryption, on an object store or a directory. It holds no code.
+// archiving, point-in-time recovery, retention and client-side encryption, on an object store or a directory. It holds no code.
 //
 // Package [github.com/pgcairn/pgcairn/repo] keeps objects in a store, committed whole or not at all: compressed,
 // encrypted, and checked to the last byte when they are read. It knows nothing of PostgreSQL. Start here: OpenDir or
-// package bucket beside it, then Init.
+// package bucket beside it, then Init. Retry has a store outlast outages, RotateKeys and RetireKeys change who can read.
 //
 // Package [github.com/pgcairn/pgcairn/crypto] encrypts with age. A host that backs up holds recipients only, and cannot
 // read what it wrote; identities stay where restores happen.
@@ -12,17 +12,20 @@
 // (Archive.Receive), brings them back (Archive.Fetch), tells what is held (Archive.Coverage), reads records (Records),
 // and knows from an index of them what the cluster did and when (Archive.Search). It defines LSN, Timeline and Segment. An
 // archive is of one cluster, and of the one that pg_upgrade makes of it once that was consented to (Archive.Upgrade).
+// Archives are several of the same cluster, which it pushes to, heals, and reads from.
 //
 // Package [github.com/pgcairn/pgcairn/backup] takes backups of a running cluster (Take), lists and loads them (List,
-// Load), and proves that the road works before it is needed (Check).
+// Load), and proves that the road works before it is needed (Check). TakeAll feeds several repositories, Copy copies to another
+// one, Verify makes sure that what is there can be restored, Pin keeps a backup whatever policies say.
 //
 // Package [github.com/pgcairn/pgcairn/restore] plans a recovery to a target (Prepare, NewPlan) and does it (Plan.Run).
 // Package [github.com/pgcairn/pgcairn/restore/drill] beside it proves that it would work (Run): it restores to a scratch
 // directory, boots a private server there, asks it, and cleans up. By the same means package
-// [github.com/pgcairn/pgcairn/restore/salvage] brings single tables back without the rest (Run).
+// [github.com/pgcairn/pgcairn/restore/salvage] brings single tables back without the rest (Run), and package
+// [github.com/pgcairn/pgcairn/restore/health] tells how a repository is (Check).
 //
-// Package [github.com/pgcairn/pgcairn/retention] decides what to keep (Policy.Decide). Nothing deletes committed data yet;
-// what will is going to stand there.
+// Package [github.com/pgcairn/pgcairn/retention] decides what to keep (Policy.Decide), and is the only code that deletes
+// committed data (NewPlan, Plan.Apply).
 //
 // # The three flows
 //

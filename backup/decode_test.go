@@ -125,7 +125,7 @@ func TestManifestThatCannotBe(t *testing.T) {
 		{"below pg_control", badPath("global/pg_control/x"), foreign},
 		{"restore's mark", badPath("pgcairn.restore"), foreign},
 		{"restore's mark to be", badPath("pgcairn.restore.tmp"), foreign},
-		{"restore's journal", badPath("pgcairn.restore.frames"), foreign},
+		{"what restore once had beside its mark", badPath("pgcairn.restore.frames"), foreign},
 		{"restore's pg_control", badPath("global/pg_control.pgcairn"), foreign},
 		{"signal file", badPath("standby.signal"), foreign},
 		{"below a signal file", badDir("recovery.signal/x"), foreign},

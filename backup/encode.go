@@ -91,6 +91,11 @@ func (m *Manifest) encode(w io.Writer, key string) error {
 	if err != nil {
 		return err
 	}
+	return m.encodeAfter(w, head)
+}
+
+// encodeAfter writes a first line that there is already, and the rest.
+func (m *Manifest) encodeAfter(w io.Writer, head []byte) (err error) {
 	if _, err := w.Write(head); err != nil {
 		return err
 	}

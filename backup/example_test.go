@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/pgcairn/pgcairn/backup"
@@ -238,4 +239,96 @@ func ExampleOrphans() {
 	// Output:
 	// a killed backup has left packs: 1 true
 	// taken over: true stored anew: 0 left over: 0
+}
+
+// When was the repository last put to the test, and was all well?
+func ExampleLastReceipt() {
+	ctx := context.Background()
+	r, err := repo.Init(ctx, repotest.Mem(nil), nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = backup.LastReceipt(ctx, r, backup.ReceiptDrill)
+	fmt.Println("no drill yet:", errors.Is(err, fs.ErrNotExist))
+
+	ended := time.Date(2026, 11, 21, 10, 15, 30, 0, time.UTC)
+	err = backup.WriteReceipt(ctx, r, &backup.Receipt{Kind: backup.ReceiptDrill, BeganAt: ended.Add(-time.Minute), EndedAt: ended, OK: true})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	last, err := backup.LastReceipt(ctx, r, backup.ReceiptDrill)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(last.EndedAt, last.OK)
+	// Output:
+	// no drill yet: true
+	// 2026-11-21 10:15:30 +0000 UTC true
+}
+
+// Has anything been found that nobody has looked at again since?
+func ExampleReceipts() {
+	ctx := context.Background()
+	r, err := repo.Init(ctx, repotest.Mem(nil), nil)
+	for _, t := range []backup.Receipt{{Whole: true, ReadData: true, Problems: 1, Problem: "it is rotten"}, {Whole: true, OK: true}} {
+		if t.Kind = backup.ReceiptVerify; err == nil {
+			err = backup.WriteReceipt(ctx, r, &t)
+		}
+	}
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	all, err := backup.Receipts(ctx, r, backup.ReceiptVerify)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(all[0].OK, all[1].Problem, "and read again:", all[0].Covers(all[1]))
+	// Output:
+	// true it is rotten and read again: false
+}
+
+// Is what the repository holds whole? The first run reads all, later ones what is new, or due again.
+func ExampleVerify() {
+	ctx := context.Background()
+	c := backuptest.New(nil)
+	store := repotest.Mem(nil)
+	r, err := repo.Init(ctx, store, &repo.Options{Now: c.Now})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, err := backup.Take(ctx, r, c, nil); err != nil {
+		fmt.Println(err)
+		return
+	}
+	report, err := backup.Verify(ctx, r, &backup.VerifyOptions{ReadData: true, MaxAge: 7 * 24 * time.Hour})
+	if err != nil {
+		fmt.Println("could not look:", err)
+		return
+	}
+	fmt.Println(report.OK(), report.ReadObjects > 0)
+
+	for info, err := range store.List(ctx, "packs/") {
+		if err != nil || store.Delete(ctx, info.Key) != nil {
+			fmt.Println("not deleted:", err)
+			return
+		}
+		break // there may be more
+	}
+	report, err = backup.Verify(ctx, r, nil)
+	if err != nil {
+		fmt.Println("could not look:", err)
+		return
+	}
+	for _, p := range report.Problems {
+		fmt.Println(p.Err, "- costs", len(p.Backups), "backup")
+	}
+	// Output:
+	// true true
+	// it is missing - costs 1 backup
 }

@@ -17,7 +17,8 @@ import (
 const frontSize = maxHeadLine + 32<<10
 
 // List returns the backups of a repository, oldest first. One whose manifest is corrupt is left out and reported in the
-// error, which then joins a *[repo.CorruptError] for each; the others are returned all the same.
+// error, which then joins a *[repo.CorruptError] for each; the others are returned all the same. One whose pin is corrupt
+// counts as pinned, and is reported as well.
 func List(ctx context.Context, r *repo.Repo) ([]*Summary, error) {
 	var ids []ID
 	var bad []error
@@ -48,10 +49,19 @@ func List(ctx context.Context, r *repo.Repo) ([]*Summary, error) {
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
+	pinned, err := Pinned(ctx, r)
+	var corrupt *repo.CorruptError
+	if err != nil && !errors.As(err, &corrupt) {
+		return nil, err
+	}
+	if err != nil {
+		bad = append(bad, err)
+	}
 	all := make([]*Summary, 0, len(ids))
 	for i, s := range found {
 		switch {
 		case s != nil:
+			s.Pinned = pinned[s.ID]
 			all = append(all, s)
 		case !errors.Is(failed[i], fs.ErrNotExist): // else it was deleted since it was listed
 			bad = append(bad, failed[i])

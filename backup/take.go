@@ -235,9 +235,42 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 	if err := t.manifest.store(ctx, t.repo); err != nil {
 		return err
 	}
+	if err := t.foundation(ctx, c.taken); err != nil {
+		return err
+	}
 	t.keepCopy(ctx, there)
 	t.forgetNotes(ctx, id, c.taken)
 	return nil
+}
+
+// foundation makes sure, once the manifest is there, that nobody who did not hold the lease has deleted what it builds on
+// before he could see it. Whoever deletes packs reads the manifests after he has deleted some, and before he deletes packs:
+// so if the base is there now, its packs stay. Those that were taken over are in no manifest but this: for them, only his
+// lease tells him that he is late.
+func (t *taker) foundation(ctx context.Context, taken []PackPieces) error {
+	err := t.stillThere(ctx, taken)
+	if base := t.manifest.Parent; err == nil && base != "" {
+		err = t.isListed(ctx, base)
+	}
+	if err == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTime)
+	defer cancel()
+	return errors.Join(err, t.repo.Store().Delete(ctx, t.manifest.ID.manifestKey()))
+}
+
+// isListed makes sure that there is a backup, by a listing: a host that only writes may not be permitted to ask for it.
+func (t *taker) isListed(ctx context.Context, id ID) error {
+	for info, err := range t.repo.Store().List(ctx, id.manifestKey()) {
+		if err != nil {
+			return fmt.Errorf("backup: look for what this one builds on: %w", err)
+		}
+		if info.Key == id.manifestKey() {
+			return nil
+		}
+	}
+	return fmt.Errorf("backup: %s, which this one builds on, was deleted meanwhile by somebody without the lease %q: try again", id, LeaseName)
 }
 
 // name asks for the names of what there is.

@@ -523,7 +523,7 @@ func TestLeaseIsLost(t *testing.T) {
 			return nil
 		}
 		// Another host, for which the lease has expired, takes it over.
-		other, err := repo.Open(t.Context(), store, &repo.Options{Now: func() time.Time { return time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC) }})
+		other, err := repo.Open(t.Context(), hoursOn{store}, &repo.Options{Now: func() time.Time { return time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC) }})
 		if err != nil {
 			return err
 		}

@@ -90,13 +90,13 @@ func (t *taker) leftPacks(ctx context.Context, there []ID, id ID) ([]repo.Info, 
 		return nil, nil
 	}
 	// The manifest that a pack was written for may have been deleted when others already built on it.
-	needed, err := neededPacks(ctx, t.repo, later)
-	if err != nil {
+	needs := NewNeeds(t.repo)
+	if err := needs.read(ctx, later); err != nil {
 		return nil, err
 	}
 	return slices.DeleteFunc(left, func(info repo.Info) bool {
 		of, n, _ := parsePackKey(info.Key)
-		return needed.has(of, n)
+		return needs.needed(later, of, n)
 	}), nil
 }
 

@@ -78,6 +78,9 @@ func (h *host) orphans(t *testing.T) (all []string) {
 	t.Helper()
 	for o, err := range backup.Orphans(t.Context(), h.open(t, h.store)) {
 		require.NoError(t, err)
+		if o.Key == "server-manifests/"+string(o.Backup) {
+			continue
+		}
 		require.Equal(t, "packs/"+string(o.Backup)+"/", o.Key[:len(o.Key)-8])
 		info, err := h.store.Stat(t.Context(), o.Key)
 		require.NoError(t, err)
@@ -631,7 +634,7 @@ func TestOrphansWhenTheStoreFails(t *testing.T) {
 		}
 		require.ErrorIs(t, err, repotest.ErrInjected)
 		requireNoAnswer(t, err)
-		require.Empty(t, got)
+		require.Subset(t, left, got)
 	}
 	key := "backups/" + string(full.ID)
 	b := read(t, h.store, key)
@@ -692,7 +695,7 @@ func TestTakeOverFromOneThatStillRuns(t *testing.T) {
 		begun = true
 		// Another host, for which the lease has expired.
 		next := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
-		r, err := repo.Open(t.Context(), h.store, &repo.Options{Now: func() time.Time { return next }})
+		r, err := repo.Open(t.Context(), hoursOn{h.store}, &repo.Options{Now: func() time.Time { return next }})
 		if err == nil {
 			m, err = backup.Take(t.Context(), r, c, nil)
 		}
@@ -726,4 +729,15 @@ func TestTakeOverOfWhatIsDeletedMeanwhile(t *testing.T) {
 	left = nil
 	m := h.take(t, c, nil)
 	requireRestores(t, h.open(t, h.store), m, c)
+}
+
+// hoursOn is a store some hours on: what it is asked to create to know the time is that much later than what is there.
+type hoursOn struct{ repo.Store }
+
+func (s hoursOn) Stat(ctx context.Context, key string) (repo.Info, error) {
+	info, err := s.Store.Stat(ctx, key)
+	if strings.HasPrefix(key, "probe/") {
+		info.ModTime = info.ModTime.Add(24 * time.Hour)
+	}
+	return info, err
 }

@@ -290,7 +290,7 @@ func (w *worker) flush() error {
 	if len(w.frame) > 0 {
 		if w.pack == nil {
 			key := w.c.id.packKey(w.c.nextPack.Add(1))
-			pack, err := w.c.repo.CreatePack(w.ctx, key, &repo.PackOptions{Compression: w.c.compression})
+			pack, err := w.c.repo.CreatePack(w.ctx, key, &repo.PackOptions{Compression: w.c.compression, Stretches: true})
 			if err != nil {
 				return err
 			}

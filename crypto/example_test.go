@@ -161,3 +161,68 @@ func ExampleAge_Fingerprint() {
 	fmt.Println(keys.Fingerprint())
 	// Output: b9b3ae8ac0ca1317b3d43020ea234465
 }
+
+// A data key is wrapped for one more: who holds it reads all that was encrypted with it at any time. Package repo does
+// this for all keys of a repository.
+func ExampleAge_WrapKey() {
+	identities, err := age.ParseIdentities(strings.NewReader(exampleIdentity))
+	if err != nil {
+		log.Fatal(err)
+	}
+	recipients, err := age.ParseRecipients(strings.NewReader(exampleRecipient))
+	if err != nil {
+		log.Fatal(err)
+	}
+	another, err := age.GenerateX25519Identity()
+	if err != nil {
+		log.Fatal(err)
+	}
+	before, err := crypto.New(recipients, identities)
+	if err != nil {
+		log.Fatal(err)
+	}
+	after, err := crypto.New(append(recipients, another.Recipient()), []age.Identity{another})
+	if err != nil {
+		log.Fatal(err)
+	}
+	public, wrapped, err := before.NewKey()
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, secret, err := before.OpenKey(wrapped)
+	if err != nil {
+		log.Fatal(err)
+	}
+	rewrapped, err := after.WrapKey(secret)
+	if err != nil {
+		log.Fatal(err)
+	}
+	again, _, err := after.OpenKey(rewrapped)
+	fmt.Println(again == public, err)
+	// Output: true <nil>
+}
+
+// Who a wrapped key is for: what it says of itself, and what the identities at hand prove.
+func ExampleAge_KeyOpeners() {
+	identities, err := age.ParseIdentities(strings.NewReader(exampleIdentity))
+	if err != nil {
+		log.Fatal(err)
+	}
+	recipients, err := age.ParseRecipients(strings.NewReader(exampleRecipient))
+	if err != nil {
+		log.Fatal(err)
+	}
+	keys, err := crypto.New(recipients, identities)
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, wrapped, err := keys.NewKey()
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(keys.KeyHeader(wrapped))
+	fmt.Println(keys.KeyOpeners(wrapped))
+	// Output:
+	// [age1cy0su9fwf3gf9mw868g5yut09p6nytfmmnktexz2ya5uqg9vl9sss4euqm] [X25519] <nil>
+	// [age1cy0su9fwf3gf9mw868g5yut09p6nytfmmnktexz2ya5uqg9vl9sss4euqm] <nil>
+}

@@ -69,8 +69,21 @@ func (e *malformedError) Is(target error) bool { return target == fs.ErrInvalid 
 // NewKey makes a data key: its public half, which encrypts, and its secret half, wrapped to the recipients as an age
 // file. The key is post-quantum when the recipients are, X25519 otherwise.
 func (a *Age) NewKey() (public string, wrapped []byte, err error) {
+	// Whether they are, they tell when they wrap.
+	wrapped, err = a.wrap(func(postQuantum bool) (secret string, err error) {
+		public, secret, err = generate(postQuantum)
+		return secret, err
+	})
+	if err != nil {
+		return "", nil, err
+	}
+	return public, wrapped, nil
+}
+
+// wrap wraps the secret half of a data key to the recipients, which is asked for once it is known of what kind they are.
+func (a *Age) wrap(secret func(postQuantum bool) (string, error)) ([]byte, error) {
 	if len(a.recipients) == 0 {
-		return "", nil, ErrNoRecipients
+		return nil, ErrNoRecipients
 	}
 	var buf bytes.Buffer
 	// Their names stand beside age's own stanzas, which do not tell them.
@@ -80,20 +93,20 @@ func (a *Age) NewKey() (public string, wrapped []byte, err error) {
 	to[0] = first
 	w, err := age.Encrypt(&buf, to...)
 	if err != nil {
-		return "", nil, fmt.Errorf("crypto: wrap a data key: %w", err)
+		return nil, fmt.Errorf("crypto: wrap a data key: %w", err)
 	}
 	// All recipients have the labels of the first, or age would have refused them.
-	public, secret, err := generate(slices.Contains(first.labels, postQuantum))
+	text, err := secret(slices.Contains(first.labels, postQuantum))
 	if err != nil {
-		return "", nil, fmt.Errorf("crypto: make a data key: %w", err)
+		return nil, fmt.Errorf("crypto: make a data key: %w", err)
 	}
-	if _, err := io.WriteString(w, secret+"\n"); err != nil {
-		return "", nil, fmt.Errorf("crypto: wrap a data key: %w", err)
+	if _, err := io.WriteString(w, text+"\n"); err != nil {
+		return nil, fmt.Errorf("crypto: wrap a data key: %w", err)
 	}
 	if err := w.Close(); err != nil {
-		return "", nil, fmt.Errorf("crypto: wrap a data key: %w", err)
+		return nil, fmt.Errorf("crypto: wrap a data key: %w", err)
 	}
-	return public, buf.Bytes(), nil
+	return buf.Bytes(), nil
 }
 
 // generate makes both halves of a data key.

@@ -14,6 +14,18 @@ type Cipher interface {
 	// fs.ErrInvalid when the bytes are not a wrapped key, and only then.
 	OpenKey(wrapped []byte) (public, secret string, err error)
 
+	// WrapKey wraps the secret half of a data key that OpenKey has returned as NewKey does.
+	WrapKey(secret string) (wrapped []byte, err error)
+
+	// KeyHeader tells without a key, and so without proof, what a wrapped key says of itself: the names of those it was
+	// wrapped for, and one kind of wrapping for each of them. KeyOpeners names the identities at hand that open it. Their
+	// errors match fs.ErrInvalid as those of OpenKey.
+	KeyHeader(wrapped []byte) (recipients, kinds []string, err error)
+	KeyOpeners(wrapped []byte) (identities []string, err error)
+
+	// Recipients names those for whom NewKey wraps.
+	Recipients() []string
+
 	// Fingerprint identifies those for whom NewKey wraps, or is empty when it cannot tell.
 	Fingerprint() string
 

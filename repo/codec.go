@@ -20,6 +20,8 @@ const (
 	skippableHead  = 0x184D2A50
 	skippableTail  = 0x184D2A51
 	skippableNotes = 0x184D2A52 // of a pack, behind its tail
+
+	skippableStretches = 0x184D2A53 // of a pack, between tail and notes
 )
 
 // newFrameDecoder makes a decoder of single frames, to be used through DecodeAll, which refuses more than FrameSize.

@@ -124,13 +124,24 @@ func (d *dirStore) Delete(ctx context.Context, key string) error {
 		return err
 	}
 	if err := d.root.Remove(key); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return objerr.Failed(ctx, op, key, err)
+		return objerr.Failed(ctx, op, key, refusal(err))
 	}
 	if err := d.syncDir(path.Dir(key)); err != nil {
 		return objerr.Failed(ctx, op, key, err)
 	}
 	d.sweep(path.Dir(key))
 	return nil
+}
+
+// refusal marks what the system does not permit: a directory of another owner, an immutable file (EPERM), a file system
+// that is read-only.
+func refusal(err error) error {
+	for _, no := range []error{syscall.EPERM, syscall.EACCES, syscall.EROFS} {
+		if errors.Is(err, no) {
+			return fmt.Errorf("%w: %w", ErrRefused, err)
+		}
+	}
+	return err
 }
 
 // lookup tells about the file at key, in the form Store asks for: missing when it is not there, failed when that cannot
@@ -147,7 +158,7 @@ func (d *dirStore) lookup(ctx context.Context, op, key string) (fs.FileInfo, err
 		err = errIrregular
 	}
 	if err != nil {
-		return nil, objerr.Failed(ctx, op, key, err)
+		return nil, objerr.Failed(ctx, op, key, refusal(err))
 	}
 	return fi, nil
 }

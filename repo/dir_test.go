@@ -190,7 +190,10 @@ func TestDirUnwritable(t *testing.T) {
 	s = openDir(t, dir, nil) // by another process, say
 	requireNoAnswer(t, writeObject(s, "a/new", "data"))
 	requireNoAnswer(t, writeObject(s, "b/new", "data"))
-	requireNoAnswer(t, s.Delete(t.Context(), "a/there"))
+	err := s.Delete(t.Context(), "a/there")
+	requireNoAnswer(t, err)
+	require.ErrorIs(t, err, repo.ErrRefused)
+	require.NoError(t, s.Delete(t.Context(), "a/not there"))
 	info, err := s.Stat(t.Context(), "a/there")
 	require.NoError(t, err)
 	assert.Equal(t, int64(4), info.Size)

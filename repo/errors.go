@@ -17,6 +17,11 @@ var (
 	ErrNotEncrypted = errors.New("the repository is not encrypted, but recipients or identities were given")
 	// ErrUnsafeStore means that the store let a second writer overwrite an object.
 	ErrUnsafeStore = errors.New("the store does not refuse to create an object twice: it cannot hold a repository safely")
+	// ErrRefused means that the store has answered, and does not permit what it was asked for: for want of permission, as
+	// with append-only credentials; for a lock on the object, such as Object Lock, a retention policy, a hold, or an
+	// immutable file; or since it is read-only. Asking again is in vain until somebody changes that. An outage is never
+	// ErrRefused.
+	ErrRefused = errors.New("the store refuses it")
 )
 
 // CorruptError means that an object was read and is not what was once written: a flipped bit, a truncation, an object

@@ -1,6 +1,7 @@
 package repo_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -238,6 +239,37 @@ func ExampleRepo_OpenPack() {
 	raw, err := frames.Frame(ctx, 2, nil)
 	fmt.Println(string(raw), err)
 	// Output: the way back <nil>
+}
+
+// Whoever has some of a frame can tell, without the frame, whether it is right.
+func ExampleRepo_Stretches() {
+	ctx := context.Background()
+	r := exampleRepo(ctx)
+	w, err := r.CreatePack(ctx, "packs/first", &repo.PackOptions{Stretches: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	frame := bytes.Repeat([]byte("stone "), 10_000)
+	if err := w.Append(frame); err != nil {
+		log.Fatal(err)
+	}
+	pack, err := w.Commit()
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	s, err := r.Stretches(ctx, pack)
+	if err != nil {
+		log.Fatal(err)
+	}
+	const from = 2 * repo.StretchSize
+	mine := bytes.Clone(frame[from : from+3*repo.StretchSize])
+	fmt.Println(s.Hold(0, from, mine))
+	mine[100]++
+	fmt.Println(s.Hold(0, from, mine))
+	// Output:
+	// true
+	// false
 }
 
 // A record is known to hosts that cannot read, too.

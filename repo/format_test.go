@@ -2,6 +2,7 @@ package repo_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"filippo.io/age"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/zeebo/xxh3"
 
 	"github.com/pgcairn/pgcairn/repo"
 )
@@ -196,8 +198,14 @@ func TestFormatOfObjects(t *testing.T) {
 	assert.Equal(t, objects[goldenStream], craft(goldenStream, goldenLabel, nil, frames...))
 	for key, pack := range packs {
 		whole := objects[key]
-		var notes []byte
-		if key == goldenNoted {
+		var notes, stretches []byte
+		switch key {
+		case goldenParts:
+			hashes := slices.Concat(stretch(goldenPartsFrames[0][:8192]), stretch(goldenPartsFrames[0][8192:]), stretch(goldenPartsFrames[1]))
+			stretches = slices.Concat([]byte{0x53, 0x2a, 0x4d, 0x18, byte(len(hashes) + 16), 0, 0, 0}, hashes, sumOf(append([]byte(key+"\n"), hashes...)))
+			notes = []byte{}
+			whole = whole[:len(whole)-len(stretches)-8-16]
+		case goldenNoted:
 			frame := whole[0xce:0xe8]
 			notes = slices.Concat(frame, sumOf(append([]byte(key+"\n"), frame...)), []byte{byte(len(frame)), 0, 0, 0}, []byte("note"))
 			whole = whole[:len(whole)-8-len(notes)-16]
@@ -207,6 +215,7 @@ func TestFormatOfObjects(t *testing.T) {
 		crafted := craft(key, "", tableOf(pack), frames)
 		if notes != nil {
 			clear(crafted[len(crafted)-16:])
+			crafted = append(crafted, stretches...)
 			crafted = append(crafted, 0x52, 0x2a, 0x4d, 0x18, byte(len(notes)+16), 0, 0, 0)
 			crafted = append(crafted, notes...)
 			crafted = append(crafted, sumOf(crafted)...)
@@ -214,6 +223,8 @@ func TestFormatOfObjects(t *testing.T) {
 		assert.Equal(t, objects[key], crafted, key)
 	}
 }
+
+func stretch(b []byte) []byte { return binary.BigEndian.AppendUint64(nil, xxh3.Hash(b)) }
 
 // The commands of FORMAT.md do what it says.
 func TestFormatByHand(t *testing.T) {

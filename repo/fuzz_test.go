@@ -31,6 +31,9 @@ func fuzzObject(f *testing.F, g *rig) {
 	packs["noted"], err = writeNotedPack(f.Context(), g.w, "noted", []byte("notes"), []byte("frame"), pages(1000))
 	require.NoError(f, err)
 	seeds = append(seeds, storedBytes(f, g.store, "noted"))
+	packs["parts"], err = writeStretchedPack(f.Context(), g.w, "parts", []byte("notes"), []byte("frame"), pages(1000))
+	require.NoError(f, err)
+	seeds = append(seeds, storedBytes(f, g.store, "parts"))
 	for _, whole := range seeds {
 		f.Add(whole)
 		f.Add(whole[:len(whole)/2])
@@ -71,6 +74,11 @@ func fuzzObject(f *testing.F, g *rig) {
 				check(err)
 			} else if len(notes) > 0 {
 				require.Equal(t, "notes", string(notes))
+			}
+			if s, err := reader.Stretches(t.Context(), p); err != nil {
+				check(err)
+			} else if s != nil {
+				require.True(t, s.Hold(0, 0, []byte("frame")) && s.Hold(1, 0, pages(1000)))
 			}
 		}
 		r.key = "a"

@@ -39,6 +39,7 @@ const (
 	goldenS2     = "packs/20261121T101530Z-9f3c2a/00000003"
 	goldenNoted  = "packs/20261121T101530Z-9f3c2a/00000004"
 	goldenNotes  = "what is in it"
+	goldenParts  = "packs/20261121T101530Z-9f3c2a/00000005" // with stretches
 	goldenRecord = "systems/1"
 	goldenLease  = "leases/backup/00000000000000000001"
 )
@@ -47,6 +48,8 @@ var (
 	goldenFrames = [][]byte{[]byte("a cairn marks "), []byte("the way back\n")}
 	// A frame that shrinks, and one that does not.
 	goldenS2Frames = [][]byte{[]byte(strings.Repeat("stone, ", 7) + "and one more\n"), []byte("the way back\n")}
+	// Frames of two stretches and of one.
+	goldenPartsFrames = [][]byte{append(bytes.Repeat([]byte("."), repo.StretchSize), "a cairn marks "...), []byte("the way back\n")}
 )
 
 type system struct {
@@ -91,6 +94,8 @@ func makeGolden(t *testing.T, encrypted bool) (s repo.Store, packs map[string]re
 		packs[goldenS2], err = writePackOf(t.Context(), r, goldenS2, repo.S2, goldenS2Frames...)
 		require.NoError(t, err)
 		packs[goldenNoted], err = writeNotedPack(t.Context(), r, goldenNoted, []byte(goldenNotes), goldenFrames...)
+		require.NoError(t, err)
+		packs[goldenParts], err = writeStretchedPack(t.Context(), r, goldenParts, nil, goldenPartsFrames...)
 		require.NoError(t, err)
 		require.NoError(t, r.CreateRecord(t.Context(), goldenRecord, goldenSystem))
 		l := lease{Fence: 1, Holder: "HOLDER", Hostname: "db1", Expires: testTime.Add(2 * time.Minute)}
@@ -162,10 +167,20 @@ func TestGoldenIsRead(t *testing.T) {
 				frames, err := readPack(t.Context(), r, pack)
 				require.NoError(t, err)
 				want := goldenFrames
-				if key == goldenS2 {
+				switch key {
+				case goldenS2:
 					want = goldenS2Frames
+				case goldenParts:
+					want = goldenPartsFrames
 				}
 				assert.Equal(t, want, frames)
+				stretches, err := r.Stretches(t.Context(), pack)
+				require.NoError(t, err)
+				if key == goldenParts {
+					requireStretches(t, stretches, goldenPartsFrames)
+				} else {
+					assert.Nil(t, stretches)
+				}
 				notes, err := r.Notes(t.Context(), key)
 				require.NoError(t, err)
 				assert.Equal(t, map[string]string{goldenNoted: goldenNotes}[key], string(notes))

@@ -13,7 +13,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/pgcairn/pgcairn/internal/durable"
 	"github.com/pgcairn/pgcairn/internal/objerr"
@@ -22,6 +24,9 @@ import (
 // keyIDSize is the size in bytes of a data key's id: the first half of the SHA-256 of its public half. An object put
 // in the place of a key is thereby noticed.
 const keyIDSize = 16
+
+// keyCheck is for how long a data key is written with before the repository is asked again whether it is still in use.
+const keyCheck = 5 * time.Minute
 
 // maxWrapped bounds a wrapped data key in bytes. A post-quantum recipient takes 4.2 KiB of it.
 const maxWrapped = 1 << 20
@@ -39,10 +44,12 @@ type keyring struct {
 	cipher Cipher
 	repo   string // id of the repository
 	dir    string // state directory or empty
+	now    func() time.Time
 	log    *slog.Logger
 
 	mu      sync.Mutex
 	current *dataKey
+	asked   time.Time         // when the repository was last asked for current
 	secrets map[string]string // secret halves by key id
 }
 
@@ -58,35 +65,60 @@ func keyKey(id string) string { return "keys/" + id + ".age" }
 func (k *keyring) writeKey(ctx context.Context) (dataKey, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.current != nil {
+	now := k.now()
+	if since := now.Sub(k.asked); k.current != nil && since >= 0 && since < keyCheck {
 		return *k.current, nil
 	}
-	if d, ok := k.remembered(); ok {
-		// What is written with a key that nobody can open is lost; so ask each time whether it is still there.
-		_, err := k.store.Stat(ctx, keyKey(d.ID))
-		if err == nil {
-			k.current = &d
+	candidates := make([]dataKey, 0, 2)
+	if k.current != nil {
+		candidates = append(candidates, *k.current)
+	}
+	// Another process of this host may have noticed first that the key is retired.
+	if d, ok := k.remembered(); ok && !slices.Contains(candidates, d) {
+		candidates = append(candidates, d)
+	}
+	for _, d := range candidates {
+		ok, err := k.inUse(ctx, d.ID)
+		if err != nil {
+			return dataKey{}, err
+		}
+		if ok {
+			k.current, k.asked = &d, now
 			return d, nil
 		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return dataKey{}, fmt.Errorf("repo: look for data key: %w", err)
-		}
-		k.log.WarnContext(ctx, "the data key in use is missing from the repository; making a new one", "key", keyKey(d.ID))
 	}
 	public, wrapped, err := k.cipher.NewKey()
 	if err != nil {
 		return dataKey{}, fmt.Errorf("repo: %w", objerr.Failed(ctx, "make", "a data key", err))
 	}
 	if len(wrapped) > maxWrapped {
-		return dataKey{}, fmt.Errorf("repo: a wrapped data key of %d bytes, at most %d are allowed: too many recipients", len(wrapped), maxWrapped)
+		return dataKey{}, tooManyRecipients(len(wrapped))
 	}
 	d := dataKey{ID: keyID(public), Public: public, Recipients: k.cipher.Fingerprint()}
 	if err := k.put(ctx, d.ID, wrapped); err != nil {
 		return dataKey{}, err
 	}
 	k.remember(ctx, d)
-	k.current = &d
+	k.current, k.asked = &d, now
 	return d, nil
+}
+
+// inUse asks the repository whether a data key may be written with: what is written with one that nobody can open is
+// lost, and what is written with a retired one may be read by somebody who should not.
+func (k *keyring) inUse(ctx context.Context, id string) (bool, error) {
+	found, err := k.list(ctx, id)
+	if err != nil {
+		return false, fmt.Errorf("repo: look for data key: %w", err)
+	}
+	switch {
+	case len(found) == 0 || len(found[0].wrapped) == 0:
+		k.log.WarnContext(ctx, "the data key in use is missing from the repository; making a new one", "key", keyKey(id))
+		return false, nil
+	case found[0].retired:
+		k.log.InfoContext(ctx, "the data key in use is retired; making a new one", "key", keyKey(id))
+		return false, nil
+	}
+	return true, nil
 }
 
 // put stores a wrapped key. Nobody else can have made its id; so when the name is taken, the answer to an earlier try
@@ -111,22 +143,9 @@ func (k *keyring) secret(ctx context.Context, id string) (string, error) {
 	if s, ok := k.secrets[id]; ok {
 		return s, nil
 	}
-	wrapped, err := readSmall(ctx, k.store, keyKey(id), maxWrapped)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", corrupt(keyKey(id), "the data key is missing: what it encrypts cannot be read")
-	}
+	secret, err := k.open(ctx, id)
 	if err != nil {
 		return "", err
-	}
-	public, secret, err := k.cipher.OpenKey(wrapped)
-	if errors.Is(err, fs.ErrInvalid) {
-		return "", corrupt(keyKey(id), "%w", err)
-	}
-	if err != nil {
-		return "", objerr.Failed(ctx, "open data key", keyKey(id), err)
-	}
-	if keyID(public) != id {
-		return "", corrupt(keyKey(id), "it holds another key")
 	}
 	k.secrets[id] = secret
 	return secret, nil

@@ -159,7 +159,7 @@ func TestStateDirKeyMissingInRepository(t *testing.T) {
 
 	// That nobody could look is no reason to make another.
 	o.Logger = nil
-	down, err := repo.Open(t.Context(), repotest.Faulty(g.store, repotest.Fault{Op: repotest.OpStat}), &o)
+	down, err := repo.Open(t.Context(), repotest.Faulty(g.store, repotest.Fault{Op: repotest.OpList}), &o)
 	require.NoError(t, err)
 	_, err = put(t.Context(), down, "c", "", nil)
 	requireOutage(t, err)

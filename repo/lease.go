@@ -53,8 +53,8 @@ type Lease struct {
 
 // WithLease takes the lease name, an element of a key, runs f while it keeps the lease, and releases it. When another
 // holds it, the error is a *[LeaseError] and f is not run. A holder that died is known by its process being gone from
-// this machine, or by its lease expiring, two minutes after it was last renewed; clocks of hosts that share a repository
-// should agree to within a few seconds. When the lease is lost, f's context is cancelled and the error matches
+// this machine, or by its lease expiring, two minutes after it was last renewed, by the clock of this host and by that of
+// the store: hosts whose clocks differ wait longer, and never take a lease from one that is at work. When the lease is lost, f's context is cancelled and the error matches
 // [ErrLeaseLost], whatever f returns.
 func (r *Repo) WithLease(ctx context.Context, name string, f func(context.Context, *Lease) error) (err error) {
 	l, err := r.acquire(ctx, name)
@@ -96,6 +96,10 @@ func (l *Lease) Confirm(ctx context.Context) error {
 	}
 	return err
 }
+
+// Left is how long the holder may still work without a renewal, by this host's clock; it is not positive when the lease may
+// be another's. It makes no request: who was stopped for a while, as a virtual machine can be, asks before he goes on.
+func (l *Lease) Left() time.Duration { return l.left() }
 
 // advance replaces the lease by its next state. l.mu is held.
 func (l *Lease) advance(ctx context.Context, next leaseState) error {
@@ -158,6 +162,9 @@ func (l *Lease) renew(ctx context.Context) error {
 func (l *Lease) left() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.over {
+		return 0
+	}
 	return l.state.Expires.Sub(l.repo.now()) - leaseMargin
 }
 

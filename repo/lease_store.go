@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgcairn/pgcairn/internal/objerr"
 	"github.com/pgcairn/pgcairn/internal/process"
 )
 
@@ -23,6 +24,8 @@ type leaseState struct {
 	Process  process.ID `json:"process"`
 	Expires  time.Time  `json:"expires"`
 	Released bool       `json:"released"`
+
+	renewed time.Time // by the store's clock
 }
 
 // same tells whether two states say the same.
@@ -39,8 +42,14 @@ func (r *Repo) acquire(ctx context.Context, name string) (*Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !cur.Released && r.now().Before(cur.Expires) && !process.Gone(cur.Process) {
-		return nil, &LeaseError{Name: name, Host: cur.Hostname, PID: cur.Process.PID, Expires: cur.Expires}
+	if !cur.Released && !process.Gone(cur.Process) {
+		expired, err := r.expired(ctx, cur)
+		if err != nil {
+			return nil, fmt.Errorf("repo: take lease %s: %w", name, err)
+		}
+		if !expired {
+			return nil, &LeaseError{Name: name, Host: cur.Hostname, PID: cur.Process.PID, Expires: cur.Expires}
+		}
 	}
 	mine := leaseState{Fence: cur.Fence + 1, Holder: rand.Text(), Process: process.Self(), Expires: r.now().Add(leaseTTL)}
 	if mine.Hostname, err = os.Hostname(); err != nil {
@@ -60,6 +69,34 @@ func (r *Repo) acquire(ctx context.Context, name string) (*Lease, error) {
 	return &Lease{repo: r, name: name, state: mine}, nil
 }
 
+// expired tells whether a lease has expired: by this host's clock, and by the store's, since the holder's clock may be
+// another. What is to be taken from somebody who may be at work is worth three requests.
+func (r *Repo) expired(ctx context.Context, s leaseState) (bool, error) {
+	if r.now().Before(s.Expires) {
+		return false, nil
+	}
+	now, err := r.storeTime(ctx)
+	if err != nil {
+		return false, err
+	}
+	return now.Sub(s.renewed) > leaseTTL, nil
+}
+
+// storeTime asks the store what time it is.
+func (r *Repo) storeTime(ctx context.Context) (time.Time, error) {
+	key := "probe/" + rand.Text()
+	// A store that repeats a request whose answer was lost finds the key taken; nobody else can have made it.
+	if err := writeSmall(ctx, r.store, key, []byte("what time is it?\n")); err != nil && !errors.Is(err, fs.ErrExist) {
+		return time.Time{}, err
+	}
+	info, err := r.store.Stat(ctx, key)
+	_ = r.store.Delete(ctx, key) // left behind, it means nothing
+	if err != nil {
+		return time.Time{}, objerr.Failed(ctx, "stat", key, err)
+	}
+	return info.ModTime, nil
+}
+
 // abandon removes what a claim that has failed may have left behind: nobody holds that lease, but others would wait for
 // it to expire.
 func (r *Repo) abandon(ctx context.Context, name string, s leaseState) {
@@ -74,7 +111,8 @@ func (r *Repo) abandon(ctx context.Context, name string, s leaseState) {
 func (r *Repo) currentLease(ctx context.Context, name string) (cur leaseState, fences []uint64, err error) {
 	// When it is gone after it was listed, its holder has just renewed it.
 	for range 3 {
-		if fences, err = r.fences(ctx, name); err != nil {
+		var renewed time.Time
+		if fences, renewed, err = r.fences(ctx, name); err != nil {
 			return leaseState{}, nil, err
 		}
 		if len(fences) == 0 {
@@ -82,6 +120,7 @@ func (r *Repo) currentLease(ctx context.Context, name string) (cur leaseState, f
 		}
 		cur, err = r.readLease(ctx, name, fences[len(fences)-1])
 		if err == nil {
+			cur.renewed = renewed
 			return cur, fences, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -91,20 +130,19 @@ func (r *Repo) currentLease(ctx context.Context, name string) (cur leaseState, f
 	return leaseState{}, nil, &LeaseError{Name: name, Expires: r.now().Add(leaseTTL)}
 }
 
-// fences lists the fences of a lease, ascending.
-func (r *Repo) fences(ctx context.Context, name string) (fences []uint64, err error) {
-	prefix := "leases/" + name + "/"
-	for info, err := range r.store.List(ctx, prefix) {
+// fences lists the fences of a lease, ascending, and when the last one was made.
+func (r *Repo) fences(ctx context.Context, name string) (fences []uint64, last time.Time, err error) {
+	for info, err := range r.store.List(ctx, leaseFolder+name+"/") {
 		if err != nil {
-			return nil, fmt.Errorf("repo: list leases: %w", err)
+			return nil, last, fmt.Errorf("repo: list leases: %w", err)
 		}
-		n, err := strconv.ParseUint(strings.TrimPrefix(info.Key, prefix), 10, 64)
-		if err != nil || n == 0 || info.Key != leaseKey(name, n) {
-			return nil, corrupt(info.Key, "not a lease")
+		_, n, err := parseLeaseKey(info.Key)
+		if err != nil {
+			return nil, last, err
 		}
-		fences = append(fences, n)
+		fences, last = append(fences, n), info.ModTime
 	}
-	return fences, nil
+	return fences, last, nil
 }
 
 // claim writes a lease that must be the highest, and returns it as it is in the store, where an earlier try of the same
@@ -124,7 +162,7 @@ func (r *Repo) claim(ctx context.Context, name string, s leaseState) (leaseState
 	} else if err != nil {
 		return s, err
 	}
-	all, err := r.fences(ctx, name)
+	all, _, err := r.fences(ctx, name)
 	if err != nil {
 		return s, err
 	}
@@ -135,8 +173,21 @@ func (r *Repo) claim(ctx context.Context, name string, s leaseState) (leaseState
 	return s, nil
 }
 
+const leaseFolder = "leases/"
+
 // leaseKey pads the fence, so that keys sort by it.
-func leaseKey(name string, fence uint64) string { return fmt.Sprintf("leases/%s/%020d", name, fence) }
+func leaseKey(name string, fence uint64) string {
+	return fmt.Sprintf(leaseFolder+"%s/%020d", name, fence)
+}
+
+func parseLeaseKey(key string) (name string, fence uint64, err error) {
+	name, digits, _ := strings.Cut(strings.TrimPrefix(key, leaseFolder), "/")
+	fence, err = strconv.ParseUint(digits, 10, 64)
+	if err != nil || fence == 0 || key != leaseKey(name, fence) {
+		return "", 0, corrupt(key, "not a lease")
+	}
+	return name, fence, nil
+}
 
 func (r *Repo) readLease(ctx context.Context, name string, fence uint64) (leaseState, error) {
 	var s leaseState

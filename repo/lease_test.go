@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -215,7 +216,7 @@ func TestLeaseWithoutStore(t *testing.T) {
 		for _, at := range []time.Duration{0, time.Second, 39 * time.Second, 41 * time.Second, time.Hour} {
 			t.Run(fmt.Sprintf("hangs=%t,after=%s", hangs, at), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					s := repotest.Mem(nil)
+					s := repotest.Mem(&repotest.MemOptions{Now: time.Now})
 					cut := &switched{Store: s, hangs: hangs}
 					a, b := leaser(t, cut, 0), leaser(t, s, 0)
 					var stopped, began time.Time
@@ -273,7 +274,8 @@ func TestLeaseSurvivesOutage(t *testing.T) {
 
 // A holder that was stopped, as a virtual machine can be, finds out when it goes on; at the latest when it asks.
 func TestLeaseFencing(t *testing.T) {
-	s := repotest.Mem(nil)
+	stamp := testTime
+	s := repotest.Mem(&repotest.MemOptions{Now: func() time.Time { return stamp }})
 	now := testTime
 	open := func(off time.Duration) *repo.Repo {
 		r, err := repo.Init(t.Context(), s, &repo.Options{Now: func() time.Time { return now.Add(off) }})
@@ -283,6 +285,9 @@ func TestLeaseFencing(t *testing.T) {
 	a, b := open(0), open(3*time.Minute) // for b's clock a's lease has expired
 	err := a.WithLease(t.Context(), "backup", func(ctx context.Context, stale *repo.Lease) error {
 		require.NoError(t, stale.Confirm(ctx))
+		var held *repo.LeaseError
+		require.ErrorAs(t, tryLease(ctx, b), &held, "for the store's it has not")
+		stamp = stamp.Add(2*time.Minute + time.Second)
 		err := b.WithLease(t.Context(), "backup", func(ctx context.Context, l *repo.Lease) error {
 			for range 10 { // which deletes what was before
 				require.NoError(t, l.Confirm(ctx))
@@ -307,10 +312,30 @@ func TestLeaseFencing(t *testing.T) {
 	require.NoError(t, tryLease(t.Context(), a))
 }
 
+// A store that has tried twice to write what it is asked the time with answers that the name is taken, by itself.
+func TestLeaseExpiredAfterALostAnswer(t *testing.T) {
+	stamp := testTime
+	s := repotest.Mem(&repotest.MemOptions{Now: func() time.Time { return stamp }})
+	a, err := repo.Init(t.Context(), s, &repo.Options{Now: testNow})
+	require.NoError(t, err)
+	twice := repotest.Faulty(s, repotest.Fault{Op: repotest.OpCommit, Key: "probe/*", Do: repotest.FailAfter(fs.ErrExist)})
+	b, err := repo.Open(t.Context(), twice, &repo.Options{Now: func() time.Time { return testTime.Add(3 * time.Minute) }})
+	require.NoError(t, err)
+	err = a.WithLease(t.Context(), "backup", func(ctx context.Context, _ *repo.Lease) error {
+		stamp = stamp.Add(2*time.Minute + time.Second)
+		require.NoError(t, tryLease(ctx, b))
+		return errBoom
+	})
+	require.Equal(t, errBoom, err)
+	require.Equal(t, 1, twice.Struck())
+	require.Empty(t, storedKeys(t, s, "probe/"))
+}
+
 // The same at whatever moment of the stale holder's Confirm the other takes over, until it has been decided.
 func TestLeaseFencingAtEveryCall(t *testing.T) {
 	for n := 1; ; n++ {
-		s := repotest.Mem(nil)
+		stamp := testTime
+		s := repotest.Mem(&repotest.MemOptions{Now: func() time.Time { return stamp }})
 		b, err := repo.Init(t.Context(), s, &repo.Options{Now: func() time.Time { return testTime.Add(3 * time.Minute) }})
 		require.NoError(t, err)
 		between := &interrupted{Store: s, at: -1}
@@ -320,6 +345,7 @@ func TestLeaseFencingAtEveryCall(t *testing.T) {
 		err = a.WithLease(t.Context(), "backup", func(ctx context.Context, stale *repo.Lease) error {
 			between.calls, between.at = 0, n
 			between.do = func() {
+				stamp = stamp.Add(3 * time.Minute)
 				taken = b.WithLease(ctx, "backup", func(ctx context.Context, l *repo.Lease) error {
 					between.inside = l
 					return errors.Join(l.Confirm(ctx), l.Confirm(ctx))
@@ -513,4 +539,15 @@ func TestLeaseRaceInEarnest(t *testing.T) {
 			wg.Wait()
 		})
 	}
+}
+
+// hoursOn is a store some hours on: what it is asked to create to know the time is that much later than what is there.
+type hoursOn struct{ repo.Store }
+
+func (s hoursOn) Stat(ctx context.Context, key string) (repo.Info, error) {
+	info, err := s.Store.Stat(ctx, key)
+	if strings.HasPrefix(key, "probe/") {
+		info.ModTime = info.ModTime.Add(24 * time.Hour)
+	}
+	return info, err
 }

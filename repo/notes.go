@@ -22,6 +22,7 @@ const (
 	notesMagic  = "note"
 	notesEnd    = sumSize + 4 + len(notesMagic)
 	notesChunk  = 256 << 10 // bytes that are asked for at first
+	endingChunk = 128 << 10 // bytes: more than two chunks of encryption
 	maxNoteSize = 2 * MaxNotes
 )
 
@@ -57,7 +58,7 @@ func (r *Repo) Notes(ctx context.Context, key string) ([]byte, error) {
 		return nil, fmt.Errorf("repo: open %s: %w", key, err)
 	}
 	// What is asked for last is near the end; of an encrypted object the front is asked for as well.
-	end := &ending{ctx: ctx, store: r.store, key: key, size: info.Size, reach: notesChunk, watch: &watch{}}
+	end := &ending{ctx: ctx, store: r.store, key: key, size: info.Size, reach: notesChunk, answered: true, watch: &watch{}}
 	plain, size := io.ReaderAt(end), info.Size
 	if r.keys != nil {
 		if plain, size, err = r.plainAt(ctx, key, end, info.Size, func([]byte) {}, end.fail); err != nil {
@@ -144,6 +145,8 @@ type ending struct {
 	reach int64 // bytes at the end that are asked for at once
 	watch *watch
 	parts []part
+
+	answered bool // the object is there
 }
 
 type part struct {
@@ -167,11 +170,14 @@ func (e *ending) ReadAt(p []byte, off int64) (int, error) {
 	}
 	body, err := e.store.Open(e.ctx, e.key, at, n)
 	if err != nil {
-		// It was there a moment ago: its absence is no answer.
-		err = objerr.Failed(e.ctx, "open", e.key, err)
+		if e.answered {
+			// It was there a moment ago: its absence is no answer.
+			err = objerr.Failed(e.ctx, "open", e.key, err)
+		}
 		e.watch.note(err)
 		return 0, err
 	}
+	e.answered = true
 	defer body.Close()
 	e.watch.r = io.LimitReader(body, n)
 	b, err := io.ReadAll(e.watch)

@@ -24,6 +24,8 @@ type Op struct {
 // Observe returns a Store that does what s does and tells f of every call: metrics hang here. There is one Op a call,
 // when it has ended: create at the writer's Commit or Close, open at the body's Close, list when the loop is left.
 //
+// Under [Retry] each attempt is a call; over it what the caller has called is.
+//
 // f is called by the goroutine that made the call, before it goes on; from many goroutines at once when the store is
 // used by many.
 func Observe(s Store, f func(Op)) Store { return &observed{s: s, report: f} }
@@ -113,8 +115,16 @@ func (o *observed) Delete(ctx context.Context, key string) error {
 }
 
 type observedWriter struct {
-	w    Writer
-	call observation
+	w     Writer
+	call  observation
+	again bool // the next Commit is another call
+}
+
+// Again is for [Retry].
+func (w *observedWriter) Again(ctx context.Context) bool {
+	inner, ok := w.w.(repeatable)
+	w.again = ok && inner.Again(ctx)
+	return w.again
 }
 
 func (w *observedWriter) Write(p []byte) (int, error) {
@@ -125,6 +135,10 @@ func (w *observedWriter) Write(p []byte) (int, error) {
 }
 
 func (w *observedWriter) Commit() (Info, error) {
+	if w.again {
+		w.again = false
+		w.call.op.Err, w.call.start, w.call.ended = nil, now(), false
+	}
 	info, err := w.w.Commit()
 	if err == nil {
 		w.call.op.Err = nil // a write that failed was made good
@@ -144,6 +158,9 @@ type observedBody struct {
 	body io.ReadCloser
 	call observation
 }
+
+// Size is for [Retry].
+func (b *observedBody) Size() int64 { return sizeOf(b.body) }
 
 func (b *observedBody) Read(p []byte) (int, error) {
 	n, err := b.body.Read(p)

@@ -79,12 +79,19 @@ type PackWriter struct {
 	compression Compression
 	s           *sealer
 	frames      []Frame
+
+	hashes    bool   // of stretches are wanted
+	stretches []byte // their hashes so far
 }
 
 // PackOptions are the options of [Repo.CreatePack]; nil is their zero value.
 type PackOptions struct {
 	// Compression is how the frames are compressed.
 	Compression Compression
+
+	// Stretches stores hashes of the frames' stretches, for [Repo.Stretches], which takes about a thousandth of the raw bytes.
+	// The default, false, stores those of frames alone.
+	Stretches bool
 }
 
 // CreatePack starts a pack. Nothing is visible under key before [PackWriter.Commit]. Cancelling ctx aborts. A pack takes
@@ -100,7 +107,7 @@ func (r *Repo) CreatePack(ctx context.Context, key string, o *PackOptions) (*Pac
 	if err != nil {
 		return nil, err
 	}
-	return &PackWriter{repo: r, compression: o.Compression, s: s}, nil
+	return &PackWriter{repo: r, compression: o.Compression, s: s, hashes: o.Stretches}, nil
 }
 
 // Append compresses raw, 1 to [FrameSize] bytes, and adds it as a frame. A pack takes 8,192 frames at most; see Full.
@@ -125,6 +132,9 @@ func (w *PackWriter) Append(raw []byte) error {
 		return err
 	}
 	w.frames = append(w.frames, Frame{Raw: len(raw), Stored: len(frame), Codec: w.compression.codec(), Hash: HashOf(raw)})
+	if w.hashes {
+		w.stretches = appendStretches(w.stretches, raw)
+	}
 	return nil
 }
 
@@ -142,7 +152,9 @@ func (w *PackWriter) Size() int64 { return w.s.total }
 const packSize = 14 << 20
 
 // Full tells that the pack has reached its usual size, 14 to 15 MiB, or its bound of frames, and should be committed.
-func (w *PackWriter) Full() bool { return w.s.total >= packSize || len(w.frames) >= maxPackFrames }
+func (w *PackWriter) Full() bool {
+	return w.s.total+int64(len(w.stretches)) >= packSize || len(w.frames) >= maxPackFrames
+}
 
 // Commit makes the pack durable. A taken key is an error matching fs.ErrExist, unless it holds just this pack, as with
 // [Repo.Put].
@@ -155,13 +167,14 @@ func (w *PackWriter) CommitWithNotes(notes []byte) (Pack, error) {
 		return Pack{}, err
 	}
 	table := packTable(w.frames)
-	if len(notes) == 0 {
+	if len(notes) == 0 && len(w.stretches) == 0 {
 		err = w.s.end(skippableTail, table)
 	} else {
-		// The notes are behind the tail, where readers look at nothing but the sum at the end. The tail's own is zero, so
-		// that what is cut off there is noticed.
+		// Both are behind the tail, where readers look at nothing but the sum at the end. The tail's own is zero, so
+		// that what is cut off there is noticed. Last is the frame of the notes, be it for the sum alone.
 		tail := append(appendSkippable(nil, skippableTail, len(table)+sumSize), table...)
-		if err = w.s.write(append(tail, make([]byte, sumSize)...)); err == nil {
+		tail = append(tail, make([]byte, sumSize)...)
+		if err = w.s.write(sealStretches(tail, w.s.key, w.stretches)); err == nil {
 			err = w.s.end(skippableNotes, notes)
 		}
 	}
@@ -266,6 +279,11 @@ func (r *Repo) readWhole(ctx context.Context, p Pack, want func(i int) bool, f f
 		return err
 	}
 	defer u.Close()
+	return r.readPack(u, p, want, f)
+}
+
+// readPack is readWhole of a pack that was opened.
+func (r *Repo) readPack(u *unsealer, p Pack, want func(i int) bool, f func(i int, raw []byte) error) (err error) {
 	var stored, raw []byte
 	for i, frame := range p.Frames {
 		stored = grow(stored, frame.Stored)

@@ -31,6 +31,18 @@ type sealer struct {
 
 // seal starts an object and writes its head.
 func (r *Repo) seal(ctx context.Context, key string, label []byte) (*sealer, error) {
+	s, err := r.begin(ctx, key, label)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.write(head{key: key, label: label}.frame()); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// begin starts an object with nothing in it; label is that of the head that is to be written first.
+func (r *Repo) begin(ctx context.Context, key string, label []byte) (*sealer, error) {
 	if len(label) > maxLabel {
 		return nil, fmt.Errorf("repo: a label of %d bytes, at most %d are allowed", len(label), maxLabel)
 	}
@@ -53,9 +65,6 @@ func (r *Repo) seal(ctx context.Context, key string, label []byte) (*sealer, err
 			return nil, errors.Join(fmt.Errorf("repo: encrypt %s: %w", key, err), dst.Close())
 		}
 		s.out = s.enc
-	}
-	if err := s.write(head{key: key, label: label}.frame()); err != nil {
-		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
@@ -146,6 +155,11 @@ type unsealer struct {
 // unseal opens the first n bytes of an object, all of it when n < 0, and reads its head. A missing object matches
 // fs.ErrNotExist; nothing else does.
 func (r *Repo) unseal(ctx context.Context, key string, n int64) (*unsealer, error) {
+	return r.unsealBy(ctx, key, n, func(plain io.Reader) io.Reader { return plain })
+}
+
+// unsealBy is unseal where the plaintext passes by somebody, all of it and in order, before it is looked at.
+func (r *Repo) unsealBy(ctx context.Context, key string, n int64, by func(io.Reader) io.Reader) (*unsealer, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	body, err := r.store.Open(ctx, key, 0, n)
 	if err != nil {
@@ -153,14 +167,14 @@ func (r *Repo) unseal(ctx context.Context, key string, n int64) (*unsealer, erro
 		return nil, fmt.Errorf("repo: open %s: %w", key, err)
 	}
 	u := &unsealer{key: key, cancel: cancel, body: body, watch: &watch{r: body}}
-	if err := u.begin(ctx, r.keys); err != nil {
+	if err := u.begin(ctx, r.keys, by); err != nil {
 		_ = u.Close()
 		return nil, err
 	}
 	return u, nil
 }
 
-func (u *unsealer) begin(ctx context.Context, keys *keyring) error {
+func (u *unsealer) begin(ctx context.Context, keys *keyring, by func(io.Reader) io.Reader) error {
 	plain := io.Reader(u.watch)
 	var f front
 	if keys != nil {
@@ -179,7 +193,7 @@ func (u *unsealer) begin(ctx context.Context, keys *keyring) error {
 			return u.fail(err)
 		}
 	}
-	u.sum = newTailSum(plain)
+	u.sum = newTailSum(by(plain))
 	var err error
 	if u.head, err = readHead(u.sum, u.key); err != nil {
 		return u.fail(err)

@@ -33,7 +33,9 @@ type Store interface {
 	// error it yields nothing more. An empty result is no error.
 	List(ctx context.Context, prefix string) iter.Seq2[Info, error]
 
-	// Delete removes an object. Deleting what does not exist is no error.
+	// Delete removes an object. Deleting what does not exist is no error. Where the store answers that it may not be
+	// deleted, the error matches [ErrRefused], and the object is as it was; of any other error it is open whether the
+	// object is still there. In a versioned bucket a delete marker takes the object's place, which then counts as missing.
 	Delete(ctx context.Context, key string) error
 }
 

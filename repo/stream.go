@@ -187,7 +187,7 @@ func (r *Repo) Label(ctx context.Context, key string) ([]byte, error) {
 	defer body.Close()
 	if r.keys == nil {
 		u := &unsealer{key: key, body: body, watch: &watch{r: body}}
-		if err := u.begin(ctx, nil); err != nil {
+		if err := u.begin(ctx, nil, func(plain io.Reader) io.Reader { return plain }); err != nil {
 			return nil, err
 		}
 		return u.head.label, nil

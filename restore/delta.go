@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/pgcairn/pgcairn/internal/pgfile"
 )
@@ -19,10 +20,11 @@ func (d *destination) admit(o *Options) error {
 	if err != nil {
 		return err
 	}
-	links := map[string]string{} // as the data directory has them
+	links := map[string][]string{} // where those of the data directory lead to, or have led to
 	switch empty := requireEmpty(d.root, d.path); {
 	case old != nil:
-		d.reuse, d.mark.SystemID, links = true, old.SystemID, old.links()
+		d.reuse, d.mark.SystemID, links = true, old.SystemID, old.all()
+		d.mark.remember(links)
 		if old.SystemID != 0 {
 			if err := d.admitCluster(old.SystemID, "was the data directory of another cluster", o); err != nil {
 				return err
@@ -47,7 +49,7 @@ func (d *destination) admit(o *Options) error {
 		if d.outside[link], err = d.open(location); err != nil {
 			return err
 		}
-		if sameDirectory(links[link], location) || o.Overwrite {
+		if o.Overwrite || slices.ContainsFunc(links[link], func(place string) bool { return sameDirectory(place, location) }) {
 			d.reuse = true
 			if err := requireOurs(d.outside[link], location); err != nil { // it may be another data directory
 				return err
@@ -96,14 +98,14 @@ func (d *destination) admitCluster(id uint64, reason string, o *Options) error {
 }
 
 // linksThere returns where the links of the data directory lead to, by their paths: what is there belongs to it.
-func (d *destination) linksThere() map[string]string {
-	links := map[string]string{}
+func (d *destination) linksThere() map[string][]string {
+	links := map[string][]string{}
 	for link := range d.mark.links() {
 		if target, err := d.root.Readlink(link); err == nil {
 			if !filepath.IsAbs(target) {
 				target = filepath.Join(d.path, filepath.Dir(filepath.FromSlash(link)), target)
 			}
-			links[link] = target
+			links[link] = []string{target}
 		}
 	}
 	return links
@@ -130,10 +132,7 @@ func (d *destination) takeControl() error {
 		return fmt.Errorf("restore: %w", err)
 	}
 	if !info.IsDir() { // a link, maybe, to where it is
-		if err := d.root.Remove("global"); err != nil {
-			return fmt.Errorf("restore: %w", err)
-		}
-		return d.sync(".")
+		return d.takeGlobal()
 	}
 	if err := d.root.RemoveAll(controlOld); err != nil {
 		return fmt.Errorf("restore: %w", err)
@@ -153,4 +152,22 @@ func (d *destination) takeControl() error {
 		return fmt.Errorf("restore: %w", err)
 	}
 	return d.sync("global")
+}
+
+// takeGlobal is takeControl where global is no directory.
+func (d *destination) takeGlobal() error {
+	const aside = "global.old"
+	if err := d.root.RemoveAll(aside); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	if err := d.root.Rename("global", aside); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	if err := requireStopped(d.root, d.path); err != nil {
+		return errors.Join(err, d.root.Rename(aside, "global"), d.root.Remove(markFile))
+	}
+	if err := d.root.Remove(aside); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	return d.sync(".")
 }

@@ -320,7 +320,7 @@ func (f *fake) requireGoesOnInSteps(t *testing.T, delta bool) {
 	requireSame(t, fresh.tree(t), p.tree(t))
 }
 
-// That holds as well for frames of which the backup needs no more than a part, where the manifest has no hash of that.
+// That holds as well for frames of which the backup needs no more than a part.
 func TestRestoreOfPartsGoesOn(t *testing.T) {
 	t.Parallel()
 	f, _ := newLarge(t, false)

@@ -119,6 +119,12 @@ var ownDirectories = []string{"global", "pg_wal", "pg_wal/archive_status", "pg_t
 // begin marks the directory, removes what does not belong there, and makes all directories. Of files besides the
 // manifest's it keeps those that are named.
 func (d *destination) begin(ctx context.Context, keep []string) error {
+	s := d.sweeper(ctx, keep)
+	if d.reuse {
+		if err := s.requireUnmounted(); err != nil {
+			return err
+		}
+	}
 	if err := d.writeMark(); err != nil {
 		return err
 	}
@@ -126,7 +132,7 @@ func (d *destination) begin(ctx context.Context, keep []string) error {
 		if err := d.takeControl(); err != nil {
 			return err
 		}
-		if err := d.sweep(ctx, keep); err != nil {
+		if err := s.all(); err != nil {
 			return err
 		}
 	}
@@ -177,13 +183,13 @@ func (d *destination) mkdir(p string) error {
 func (d *destination) openFile(file int) (*os.File, error) {
 	entry := d.manifest.FileList[file]
 	root, name := d.locate(entry.Path)
-	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o600)
+	f, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
 		// Its directory was made after the directories were listed.
 		if err := root.MkdirAll(path.Dir(name), 0o700); err != nil {
 			return nil, fmt.Errorf("restore: %w", err)
 		}
-		f, err = root.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o600)
+		f, err = root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	}
 	if err == nil && !d.sized[file].Swap(true) {
 		if err = f.Truncate(entry.Size); err != nil {
@@ -309,9 +315,6 @@ func (d *destination) commit(ctx context.Context, control []byte) error {
 	}
 	if err := d.sync("global"); err != nil {
 		return err
-	}
-	if err := d.root.RemoveAll(journalFile); err != nil {
-		return fmt.Errorf("restore: %w", err)
 	}
 	if err := d.root.Remove(markFile); err != nil {
 		return fmt.Errorf("restore: %w", err)

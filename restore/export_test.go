@@ -1,6 +1,10 @@
 package restore
 
-import "github.com/pgcairn/pgcairn/backup"
+import (
+	"os"
+
+	"github.com/pgcairn/pgcairn/backup"
+)
 
 // Apart orders the numbers below n for a number of jobs.
 func Apart(n, jobs int) []int { return apart(n, jobs) }
@@ -8,4 +12,14 @@ func Apart(n, jobs int) []int { return apart(n, jobs) }
 // LeaveOut takes the content of databases out of a manifest.
 func LeaveOut(m *backup.Manifest, databases []backup.Database) {
 	(&selection{databases: databases}).leaveOut(m)
+}
+
+// TakeControl takes pg_control away from a data directory that was admitted.
+func TakeControl(dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return (&destination{path: dir, root: root}).takeControl()
 }

@@ -3,8 +3,10 @@ package restore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/pgcairn/pgcairn/backup"
 	"github.com/pgcairn/pgcairn/repo"
@@ -22,35 +24,69 @@ type fileReader struct {
 
 func (d *destination) reader() *fileReader { return &fileReader{d: d} }
 
-// local returns which frames of a pack need not be fetched: what is read in their place has the hash that they have.
-// What cannot be read is not right.
+// local returns which frames of a pack need not be fetched: what is read in their place has the hash that they have or,
+// where they are needed in part, the hashes that this part has: of packs that were written before there were any, such
+// frames are fetched. What cannot be read is not right.
 func (r *run) local(ctx context.Context, p *backup.PackPieces) ([]bool, error) {
 	in := r.dest.reader()
 	defer in.close()
 	right := make([]bool, len(p.Frames))
+	var stretches *repo.Stretches
+	asked := false
 	for i := range right {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if !p.Needs(i) {
+		if !p.Needs(i) || !in.assemble(p.Pieces[i]) {
 			continue
 		}
-		if hash, known := r.journal.hash(p, i); known && in.assemble(p.Pieces[i]) && repo.HashOf(in.buf) == hash {
-			right[i] = true
+		if !inPart(p.Pieces[i]) {
+			right[i] = repo.HashOf(in.buf) == p.Frames[i].Hash
+		} else {
+			if !asked {
+				var err error
+				if stretches, err = r.repo.Stretches(ctx, p.Pack); err != nil {
+					return nil, notMissing(fmt.Errorf("restore: %w", err))
+				}
+				asked = true
+			}
+			right[i] = holdsParts(stretches, i, p.Pieces[i], in.buf)
+		}
+		if right[i] {
 			r.reuse(p.Pieces[i], in.buf)
 		}
 	}
 	return right, nil
 }
 
+// inPart tells whether a frame has bytes that are not needed.
+func inPart(pieces []backup.Piece) bool {
+	return slices.ContainsFunc(pieces, func(c backup.Piece) bool { return c.File == backup.NoFile })
+}
+
+// holdsParts tells whether a frame holds what is needed of it as b has it, where that would be in the frame.
+func holdsParts(s *repo.Stretches, frame int, pieces []backup.Piece, b []byte) bool {
+	from, at := 0, 0 // of pieces that are needed, one behind the other
+	for _, c := range pieces {
+		if c.File == backup.NoFile {
+			if from < at && !s.Hold(frame, from, b[from:at]) {
+				return false
+			}
+			from = at + c.Length
+		}
+		at += c.Length
+	}
+	return from == at || s.Hold(frame, from, b[from:at])
+}
+
 // reuse counts the bytes that are needed of a frame, and are there.
 func (r *run) reuse(pieces []backup.Piece, b []byte) {
-	r.reused.Add(int64(len(b)))
 	for _, c := range pieces {
 		if c.File != backup.NoFile {
+			r.reused.Add(int64(c.Length))
 			r.dest.sums.add(c.File, &r.manifest.FileList[c.File], b[:c.Length], c.Offset)
-			b = b[c.Length:]
 		}
+		b = b[c.Length:]
 	}
 }
 
@@ -76,7 +112,7 @@ func (r *run) stagedBefore(ctx context.Context, name string) (bool, error) {
 	return r.archive.Same(ctx, n, f, info.Size())
 }
 
-// assemble reads what is needed of a frame from where it belongs, one piece behind the other, and tells whether all of it
+// assemble reads what is needed of a frame from where it belongs to where the frame has it, and tells whether all of it
 // could be read.
 func (r *fileReader) assemble(pieces []backup.Piece) bool {
 	if r.buf == nil {
@@ -85,10 +121,7 @@ func (r *fileReader) assemble(pieces []backup.Piece) bool {
 	r.buf = r.buf[:cap(r.buf)]
 	n := 0
 	for _, p := range pieces {
-		if p.File == backup.NoFile {
-			continue
-		}
-		if !r.read(p.File, r.buf[n:n+p.Length], p.Offset) {
+		if p.File != backup.NoFile && !r.read(p.File, r.buf[n:n+p.Length], p.Offset) {
 			return false
 		}
 		n += p.Length

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"os"
+	"slices"
 
 	"github.com/pgcairn/pgcairn/backup"
 	"github.com/pgcairn/pgcairn/internal/pgfile"
@@ -25,6 +28,56 @@ type mark struct {
 	Control     [32]byte          `json:"control"`                    // SHA-256 of the pg_control to come
 	Tablespaces map[string]string `json:"tablespaces"`                // directories by OID
 	WAL         string            `json:"wal,omitempty"`              // directory of pg_wal, where that is a link
+
+	// Earlier are directories that restores which were killed here have used instead, by the paths of the links to them.
+	Earlier map[string][]string `json:"earlier,omitempty"`
+}
+
+// all returns all directories that links have led to, by their paths.
+func (m *mark) all() map[string][]string {
+	all := map[string][]string{}
+	for link, places := range m.Earlier {
+		all[link] = slices.Clone(places)
+	}
+	for link, place := range m.links() {
+		all[link] = append(all[link], place)
+	}
+	return all
+}
+
+// remember has the mark tell of those directories that it does not use itself.
+func (m *mark) remember(places map[string][]string) {
+	m.Earlier = map[string][]string{}
+	for link, all := range places {
+		for _, place := range all {
+			if !m.uses(place) {
+				m.Earlier[link] = append(m.Earlier[link], place)
+			}
+		}
+	}
+}
+
+func (m *mark) uses(place string) bool {
+	for _, location := range m.links() {
+		if sameDirectory(place, location) {
+			return true
+		}
+	}
+	return false
+}
+
+// warnings tell what is left of restores that were killed.
+func (m *mark) warnings() []string {
+	var all []string
+	for _, link := range slices.Sorted(maps.Keys(m.Earlier)) {
+		for _, place := range m.Earlier[link] {
+			if _, err := os.Lstat(place); errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			all = append(all, fmt.Sprintf("remove what a restore that was cut short has left in %s, where it put %s", place, link))
+		}
+	}
+	return all
 }
 
 // writeMark marks the directory. Whatever happens, there is the mark before or this one, whole.

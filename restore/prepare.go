@@ -84,7 +84,7 @@ func planWith(ctx context.Context, r *repo.Repo, a *wal.Archive, all []*backup.S
 	if o.Log == nil {
 		with.Log = &archiveLog{ctx: ctx, archive: a, coverage: c}
 	}
-	err := error(nil)
+	var err error
 	if t.Kind == KindTime && len(c.Timelines) > 1 {
 		err = a.Times(ctx, &c)
 	}
@@ -92,19 +92,24 @@ func planWith(ctx context.Context, r *repo.Repo, a *wal.Archive, all []*backup.S
 	if err == nil {
 		p, err = NewPlan(all, c, t, &with)
 	}
-	if err == nil && o.Undone {
-		p.Undone, err = p.undone(ctx, r, a, c)
-	}
 	var corrupt *repo.CorruptError
-	if !errors.As(err, &corrupt) {
+	if errors.As(err, &corrupt) {
+		unread := err
+		if p, err = NewPlan(all, c, t, o); err != nil {
+			return nil, errors.Join(err, unread)
+		}
+		p.Warnings = append(p.Warnings, "what the WAL does cannot be told: "+unread.Error())
+		return p, nil
+	}
+	if err != nil || !o.Undone {
 		return p, err
 	}
-	p, without := NewPlan(all, c, t, o)
-	if without != nil {
-		return nil, errors.Join(without, err)
+	p.Undone, err = p.undone(ctx, r, a, c)
+	if errors.As(err, &corrupt) {
+		p.Warnings = append(p.Warnings, "what is undone cannot be told: "+err.Error())
+		return p, nil
 	}
-	p.Warnings = append(p.Warnings, "what the WAL does cannot be told: "+err.Error())
-	return p, nil
+	return p, err
 }
 
 // clusters are the system identifiers of the clusters that a target may be of, most likely first.

@@ -174,7 +174,7 @@ func (p *planner) meansNothing(candidates []*backup.Summary, ways map[wal.Timeli
 		what += fmt.Sprintf(", unless it was in WAL that is missing from segment %s on", missing[0].First)
 	}
 	for _, t := range p.coverage.Timelines {
-		found, err := p.options.Log.Matches(heldOf(&t), p.target.until(candidates[0]))
+		found, err := p.options.Log.Matches(t.Held(), p.target.until(candidates[0]))
 		if err != nil {
 			return fmt.Errorf("restore: %w", err)
 		}

@@ -55,7 +55,8 @@ type Options struct {
 	Tables []uint32
 
 	// RestoreCommand is the restore_command by which PostgreSQL is to fetch WAL. The default, empty, stages the WAL of
-	// the plan in pg_wal, so that no program is needed to recover.
+	// the plan in pg_wal, so that no program is needed to recover. Recovery goes on when Run has returned: until it has
+	// ended, see to it that retention does not take the WAL away, by backup.Use or by not running it.
 	RestoreCommand string
 
 	// Action is what PostgreSQL does at the target. The default is Promote. A standby has none.
@@ -66,12 +67,13 @@ type Options struct {
 	Standby *Standby
 
 	// Delta restores into a directory that holds a data directory already, as well as into an empty one: what is there is
-	// compared with the backup, block by block, and only what differs is fetched. Everything that is not of the backup is
-	// removed. Tablespaces are taken to be where the links of that data directory lead, if these are the directories of
-	// Tablespaces. A directory in which a server runs is a *[RunningError], as far as it can be seen: a server of another host or
-	// container may not be. One of another cluster, or none, is a *[ForeignError], and one with a repository in it a
-	// *[RepositoryError]. Of a copied data directory the links still lead to the tablespaces of the one that it was copied from.
-	// The default, false, takes empty directories only.
+	// compared with the backup, and only frames (of up to 1 MiB) that differ are fetched, and only blocks that differ are
+	// written. Everything that is not of the backup is removed. Tablespaces are taken to be where the links of that data
+	// directory lead, if these are the directories of Tablespaces. A directory in which a server runs is a *[RunningError],
+	// as far as it can be seen: a server of another host or container may not be. One of another cluster, or none, is a
+	// *[ForeignError], one with a repository in it a *[RepositoryError], and one with something mounted in it that is in
+	// the way a *[MountError], as Linux tells. Of a copied data directory the links still lead to the tablespaces of the
+	// one that it was copied from. The default, false, takes empty directories only.
 	Delta bool
 
 	// Overwrite has Delta take a directory whatever it holds. Nothing of that is left. By default it has to be of the
@@ -108,7 +110,7 @@ type Result struct {
 	Plan          *Plan
 	Directory     string
 	RestoredBytes int64 // written; what is zero is left out
-	ReusedBytes   int64 // found right where they are, and not fetched
+	ReusedBytes   int64 // found right where they are
 	Segments      int   // of WAL, staged or found right
 	Took          time.Duration
 
@@ -148,6 +150,16 @@ func (p *Plan) Run(ctx context.Context, r *repo.Repo, dir string, o *Options) (*
 	if options.Overwrite && !options.Delta {
 		return nil, errors.New("restore: Overwrite is for Delta")
 	}
+	var result *Result
+	err := backup.Use(ctx, r, p.Backup.ID, func(ctx context.Context) (err error) {
+		result, err = p.run(ctx, r, dir, options)
+		return err
+	})
+	return result, err
+}
+
+// run is Run, with options that were checked, while the backup is in use.
+func (p *Plan) run(ctx context.Context, r *repo.Repo, dir string, options Options) (*Result, error) {
 	begun := r.Now()
 	m, err := backup.Load(ctx, r, p.Backup.ID)
 	if err != nil {
@@ -173,7 +185,7 @@ func (p *Plan) Run(ctx context.Context, r *repo.Repo, dir string, o *Options) (*
 	}
 	return &Result{
 		Plan: p, Directory: d.path, RestoredBytes: run.restored.Load(), ReusedBytes: run.reused.Load(), Segments: int(run.staged.Load()),
-		Took: r.Now().Sub(begun), Warnings: only.warnings(), selection: only,
+		Took: r.Now().Sub(begun), Warnings: append(only.warnings(), d.mark.warnings()...), selection: only,
 	}, nil
 }
 
@@ -202,7 +214,6 @@ type run struct {
 
 	selection *selection
 
-	journal                  *journal
 	restored, reused, staged atomic.Int64
 	total                    int64
 	speed                    speed.Meter
@@ -223,11 +234,6 @@ func (r *run) all(ctx context.Context) error {
 	if err := r.dest.begin(ctx, keep); err != nil {
 		return err
 	}
-	var err error
-	if r.journal, err = r.dest.openJournal(); err != nil {
-		return err
-	}
-	defer r.journal.f.Close()
 	if err := r.fetch(ctx); err != nil {
 		return err
 	}
@@ -309,27 +315,20 @@ func (r *run) pack(ctx context.Context, p *backup.PackPieces) error {
 	}
 	w := r.dest.writer()
 	defer func() { _ = w.close() }() // once more does nothing
-	var needed []byte
 	err := r.repo.ReadFrames(ctx, p.Pack, want, func(i int, raw []byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		part := inPart(p.Pieces[i])
-		needed = needed[:0]
 		for _, piece := range p.Pieces[i] {
 			if piece.File != backup.NoFile {
-				if err := w.write(piece.File, raw[:piece.Length], piece.Offset); err != nil {
+				n, err := w.write(piece.File, raw[:piece.Length], piece.Offset)
+				if err != nil {
 					return err
 				}
-				r.restored.Add(int64(piece.Length))
-				if part {
-					needed = append(needed, raw[:piece.Length]...)
-				}
+				r.restored.Add(int64(n))
+				r.reused.Add(int64(piece.Length - n))
 			}
 			raw = raw[piece.Length:]
-		}
-		if part {
-			return r.journal.note(p, i, needed)
 		}
 		return nil
 	})

@@ -26,9 +26,9 @@ type sweeper struct {
 	keep  map[string]bool   // files that belong besides the manifest's
 }
 
-// sweep sweeps all directories. keep are paths of files that belong there besides the manifest's, if they are there.
-func (d *destination) sweep(ctx context.Context, keep []string) error {
-	s := &sweeper{ctx: ctx, d: d, links: d.mark.links(), dirs: map[string]bool{}, keep: map[string]bool{journalFile: true}}
+// sweeper makes one. keep are paths of files that belong there besides the manifest's, if they are there.
+func (d *destination) sweeper(ctx context.Context, keep []string) *sweeper {
+	s := &sweeper{ctx: ctx, d: d, links: d.mark.links(), dirs: map[string]bool{}, keep: map[string]bool{}}
 	for _, dir := range slices.Concat(d.manifest.Directories, ownDirectories) {
 		s.belongs(dir)
 	}
@@ -41,10 +41,15 @@ func (d *destination) sweep(ctx context.Context, keep []string) error {
 	for _, p := range keep {
 		s.keep[p] = true
 	}
-	if err := s.directory(d.root, "."); err != nil {
+	return s
+}
+
+// all sweeps all directories.
+func (s *sweeper) all() error {
+	if err := s.directory(s.d.root, "."); err != nil {
 		return fmt.Errorf("restore: remove what does not belong: %w", err)
 	}
-	for link, root := range d.outside {
+	for link, root := range s.d.outside {
 		if err := s.directory(root, link); err != nil {
 			return fmt.Errorf("restore: remove what does not belong: %w", err)
 		}
@@ -71,19 +76,14 @@ func (s *sweeper) directory(root *os.Root, p string) error {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	tablespace := s.links[p] != "" && p != "pg_wal"
 	for _, name := range names {
 		if err := s.ctx.Err(); err != nil {
 			return err
 		}
-		child := path.Join(p, name)
-		switch {
-		case name == "lost+found", child == markFile: // the former is a file system's, of pg_wal for one
+		if s.passes(p, name) {
 			continue
-		case tablespace && !s.dirs[child] && otherVersion.MatchString(name):
-			continue // of a cluster that was upgraded
 		}
-		kept, err := s.entry(root, name, child)
+		kept, err := s.entry(root, name, path.Join(p, name))
 		if err == nil && !kept {
 			err = root.RemoveAll(name)
 		}
@@ -92,6 +92,22 @@ func (s *sweeper) directory(root *os.Root, p string) error {
 		}
 	}
 	return nil
+}
+
+// passes tells whether an entry of the directory p is left as it is.
+func (s *sweeper) passes(p, name string) bool {
+	child, tablespace := path.Join(p, name), s.links[p] != "" && p != "pg_wal"
+	switch {
+	case name == "lost+found", child == markFile: // the former is a file system's, of pg_wal for one
+		return true
+	default: // of a cluster that was upgraded
+		return tablespace && !s.dirs[child] && otherVersion.MatchString(name)
+	}
+}
+
+// file returns the index of a file of the manifest.
+func (s *sweeper) file(p string) (int, bool) {
+	return slices.BinarySearchFunc(s.d.manifest.FileList, p, func(f backup.File, p string) int { return strings.Compare(f.Path, p) })
 }
 
 // entry sees to one entry of a directory, and tells whether it stays.
@@ -120,7 +136,7 @@ func (s *sweeper) entry(root *os.Root, name, p string) (kept bool, err error) {
 	case !info.Mode().IsRegular(), durable.Links(info) > 1: // its other names are not to change
 		return false, nil
 	}
-	i, found := slices.BinarySearchFunc(s.d.manifest.FileList, p, func(f backup.File, p string) int { return strings.Compare(f.Path, p) })
+	i, found := s.file(p)
 	if !found && !s.keep[p] {
 		return false, nil
 	}

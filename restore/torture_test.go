@@ -22,7 +22,7 @@ var torture = flag.Int("torture", 120, "steps of TestTorture on each server")
 // building on others. Each restores to what was there at that moment, and its WAL to what is there at the end.
 func TestTorture(t *testing.T) {
 	t.Parallel()
-	majors := []int{13, 15, 17, 18}
+	majors := pgtest.Some(13, 15, 17, 18)
 	if *torture > 500 {
 		majors = pgtest.Majors()
 	}

@@ -89,29 +89,11 @@ func (u *Undone) describe(b *strings.Builder) {
 
 // heldOn is the WAL that is held on the way to a timeline, or of it alone where the way is not known.
 func heldOn(c wal.Coverage, t wal.Timeline) []wal.Range {
-	way, ok := c.Way(t)
-	own := c.Timeline(t)
-	switch {
-	case own == nil:
+	if way, ok := c.Way(t); ok {
 		return way
-	case !ok:
-		return heldOf(own)
-	case own.Partial != nil:
-		way = append(way, heldInPart(own))
 	}
-	return way
-}
-
-// heldOf is the WAL that is held of a timeline alone.
-func heldOf(t *wal.TimelineCoverage) []wal.Range {
-	own := slices.Clone(t.Ranges)
-	if t.Partial != nil {
-		own = append(own, heldInPart(t))
+	if own := c.Timeline(t); own != nil {
+		return own.Held()
 	}
-	return own
-}
-
-// heldInPart is the last segment that is held of a timeline, in part.
-func heldInPart(t *wal.TimelineCoverage) wal.Range {
-	return wal.Range{First: t.Partial.Segment, Last: t.Partial.Segment}
+	return nil
 }

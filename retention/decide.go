@@ -2,6 +2,7 @@ package retention
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -22,6 +23,11 @@ import (
 // those that the rules want, pinned ones, the newest restorable one of each cluster, and the newest one on the way to
 // its newest timeline, where recovery goes unless it is told otherwise.
 func (p Policy) Decide(all []*backup.Summary, archives []wal.Coverage, now time.Time) (Decision, error) {
+	return p.decide(all, archives, now, nil)
+}
+
+// decide is Decide where it is known of some backups that they lack content, and cannot be restored.
+func (p Policy) decide(all []*backup.Summary, archives []wal.Coverage, now time.Time, incomplete map[backup.ID]int) (Decision, error) {
 	d := Decision{Keep: []Verdict{}, Drop: []Verdict{}, Floors: []Floor{}, WAL: []Span{}, DropWAL: []Span{}}
 	if err := p.Validate(); err != nil {
 		return Decision{}, err
@@ -29,6 +35,7 @@ func (p Policy) Decide(all []*backup.Summary, archives []wal.Coverage, now time.
 	clusters := byCluster(all, archives)
 	for _, id := range slices.Sorted(maps.Keys(clusters)) {
 		c := clusters[id]
+		c.incomplete = incomplete
 		c.prepare()
 		c.decide(p, now)
 		c.span(p, now)
@@ -42,7 +49,7 @@ func (p Policy) Decide(all []*backup.Summary, archives []wal.Coverage, now time.
 		}
 		reason := "no rule keeps it"
 		if !c.restorable[b.ID] {
-			reason += ", and it cannot be restored: its WAL is missing"
+			reason += ", and it cannot be restored: " + c.lack(b)
 		}
 		d.Drop = append(d.Drop, Verdict{b.ID, []string{reason}})
 	}
@@ -56,6 +63,7 @@ type cluster struct {
 	coverage   *wal.Coverage     // nil: it is not known what is archived
 	size       uint32            // of a segment
 	ways       []way             // ascending by timeline
+	incomplete map[backup.ID]int // packs that are missing
 	restorable map[backup.ID]bool
 	reasons    map[backup.ID][]string // of what is kept
 	wal        []stretch              // that is kept
@@ -84,6 +92,14 @@ func byCluster(all []*backup.Summary, archives []wal.Coverage) map[uint64]*clust
 		slices.SortFunc(c.backups, func(a, b *backup.Summary) int { return older(b, a) })
 	}
 	return clusters
+}
+
+// lack says why a backup cannot be restored.
+func (c *cluster) lack(b *backup.Summary) string {
+	if n := c.incomplete[b.ID]; n > 0 {
+		return fmt.Sprintf("%d packs are missing", n)
+	}
+	return "its WAL is missing"
 }
 
 // older orders backups by time, then by identity.

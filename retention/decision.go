@@ -61,6 +61,12 @@ func (s Span) Has(systemID uint64, seg wal.Segment) bool {
 		(s.Last == nil || seg.Number <= s.Last.Number)
 }
 
+// overlaps tells whether any of some segments of a timeline of a cluster is in the span.
+func (s Span) overlaps(systemID uint64, first, last wal.Segment) bool {
+	return s.SystemID == systemID && s.First.Timeline == first.Timeline && s.First.Number <= last.Number &&
+		(s.Last == nil || first.Number <= s.Last.Number)
+}
+
 // MarshalJSON implements json.Marshaler: the system identifier, the timeline, the names of both ends, the last one unless
 // there is none, and the reason.
 func (s Span) MarshalJSON() ([]byte, error) {

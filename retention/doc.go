@@ -1,8 +1,8 @@
 // Package retention decides which backups and which WAL to keep.
 //
 // [Policy.Decide] is pure: it takes the catalogue, what is archived, and a time, and gives every backup its verdict and
-// every segment its fate, with reasons. Nothing in pgcairn deletes committed data yet; what will is going to stand here,
-// and act on a [Decision] only.
+// every segment its fate, with reasons. [NewPlan] gathers these from a repository, and [Plan.Apply] deletes what is not kept:
+// it is the only code in pgcairn that deletes committed data.
 //
 // A policy's rules add up: a backup is dropped when none of them wants it. Whoever comes from pgBackRest finds
 // repo-retention-full in KeepFull, repo-retention-diff in KeepDifferential, which narrows the former, and

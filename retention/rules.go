@@ -8,12 +8,15 @@ import (
 	"github.com/pgcairn/pgcairn/wal"
 )
 
+// pinned is why a pinned backup is kept.
+const pinned = "pinned"
+
 // decide applies the rules to the backups of a cluster.
 func (c *cluster) decide(p Policy, now time.Time) {
 	c.least()
 	for _, b := range c.backups {
 		if b.Pinned {
-			c.keep(b, "pinned")
+			c.keep(b, "%s", pinned)
 		}
 		if p.keepsAll() {
 			c.keep(b, "the policy has no rule")
@@ -40,7 +43,7 @@ func (c *cluster) decide(p Policy, now time.Time) {
 func (c *cluster) keep(b *backup.Summary, format string, args ...any) {
 	reason := fmt.Sprintf(format, args...)
 	if !c.restorable[b.ID] {
-		reason += " (does not count: its WAL is missing)"
+		reason += " (does not count: " + c.lack(b) + ")"
 	}
 	c.reasons[b.ID] = append(c.reasons[b.ID], reason)
 }

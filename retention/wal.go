@@ -105,21 +105,12 @@ func (c *cluster) spanTime(kept []*backup.Summary, d time.Duration, now time.Tim
 	reason := fmt.Sprintf("WAL of the last %s, or of unknown age", d)
 	for _, t := range c.coverage.Timelines {
 		from := c.writtenBefore(kept, t.Timeline, since)
-		for _, r := range held(t) {
+		for _, r := range t.Held() {
 			if first := max(r.First.Number, from); first <= r.Last.Number && !endedBefore(r, since) {
 				c.add(stretch{t.Timeline, first, r.Last.Number, reason})
 			}
 		}
 	}
-}
-
-// held returns what there is of a timeline, in full or in part.
-func held(t wal.TimelineCoverage) []wal.Range {
-	all := slices.Clone(t.Ranges)
-	if t.Partial != nil {
-		all = append(all, wal.Range{First: t.Partial.Segment, Last: t.Partial.Segment})
-	}
-	return all
 }
 
 // union joins stretches that overlap or touch. Of their reasons it leaves that of the first.
@@ -150,7 +141,7 @@ func (d *Decision) addWAL(c *cluster) {
 		return
 	}
 	for _, t := range c.coverage.Timelines {
-		for _, r := range held(t) {
+		for _, r := range t.Held() {
 			for _, s := range c.outside(stretch{t.Timeline, r.First.Number, r.Last.Number, "no kept backup needs it"}) {
 				d.DropWAL = append(d.DropWAL, c.spanOf(s))
 			}

@@ -70,8 +70,11 @@ func (w way) upTo(b *backup.Summary, last uint64) []stretch {
 	return all
 }
 
-// consistent tells whether the WAL is held that makes a backup consistent, on a way that has it.
+// consistent tells whether all is held that makes a backup consistent, on a way that has it.
 func (c *cluster) consistent(b *backup.Summary, w way) bool {
+	if c.incomplete[b.ID] > 0 {
+		return false
+	}
 	if c.coverage == nil {
 		return true
 	}

@@ -86,21 +86,26 @@ func (c Coverage) History(t Timeline) (History, bool) {
 	return History{}, false
 }
 
-// Way returns the segments that are held on the way to a timeline, ascending, with gaps between the ranges where segments
-// are missing, but without what is held of a segment in part. ok is false where it is not known how the WAL came to the
-// timeline. It is not known of each range when its commits were.
+// Held returns what is held of the timeline, ascending: its ranges, and behind them the segment that is held in part.
+func (t TimelineCoverage) Held() []Range {
+	held := slices.Clone(t.Ranges)
+	if t.Partial != nil {
+		held = append(held, Range{First: t.Partial.Segment, Last: t.Partial.Segment})
+	}
+	return held
+}
+
+// Way returns what is held on the way to a timeline, ascending, with gaps between the ranges where segments are missing;
+// of the timeline itself, the last segment may be held in part. ok is false where it is not known how the WAL came to the
+// timeline. When the commits of each range were is not told.
 func (c Coverage) Way(t Timeline) (way []Range, ok bool) {
 	h, ok := c.History(t)
 	if !ok {
 		return nil, false
 	}
 	from := uint64(0)
-	add := func(t Timeline, until uint64) {
-		tc := c.Timeline(t)
-		if tc == nil {
-			return
-		}
-		for _, r := range tc.Ranges {
+	add := func(held []Range, until uint64) {
+		for _, r := range held {
 			r = Range{First: r.First, Last: r.Last}
 			r.First.Number = max(r.First.Number, from)
 			if until <= r.Last.Number {
@@ -114,10 +119,14 @@ func (c Coverage) Way(t Timeline) (way []Range, ok bool) {
 	for _, f := range h.Forks {
 		// The segment in which a timeline was left is on the next one as well, with all that was there before.
 		fork := uint64(f.At) / uint64(c.System.SegmentSize)
-		add(f.Timeline, fork)
+		if t := c.Timeline(f.Timeline); t != nil {
+			add(t.Ranges, fork)
+		}
 		from = fork
 	}
-	add(t, ^uint64(0))
+	if own := c.Timeline(t); own != nil {
+		add(own.Held(), ^uint64(0))
+	}
 	return way, true
 }
 

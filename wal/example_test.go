@@ -295,3 +295,52 @@ func ExampleReadHeader() {
 	fmt.Println(h.Major(), h.Timeline, h.Start, h.SystemID, h.SegmentSize, err)
 	// Output: 17 1 0/300000 4711 1048576 <nil>
 }
+
+// What does an archive hold, object by object, and is it all as it was pushed?
+func ExampleParseStored() {
+	ctx := context.Background()
+	r, err := repo.Init(ctx, repotest.Mem(nil), nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	a, err := wal.NewArchive(r, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	s := wal.Segment{Timeline: 1, Number: 7, Size: wal.MinSegmentSize}
+	content := waltest.Segment(s, 7000000000000000001, 18)
+	n, err := wal.ParseName(s.Name())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if err := a.PushContent(ctx, n, bytes.NewReader(content), int64(len(content))); err != nil {
+		fmt.Println(err)
+		return
+	}
+	systems, err := a.Systems(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	var all []wal.Stored
+	for info, err := range r.Store().List(ctx, "wal/") {
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		o, err := wal.ParseStored(info, systems)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(o.Kind, o.Segment, a.CheckStored(ctx, o))
+		all = append(all, o)
+	}
+	fmt.Println(wal.CoverageOf(systems[0], all, nil).Holds(s))
+	// Output:
+	// segment 000000010000000000000007 <nil>
+	// true
+}

@@ -26,7 +26,8 @@ func parseGroup(name string, size uint32) (group, bool) {
 	return group{first: s}, err == nil
 }
 
-// rollUpKey is the key of the indexes of a group. They are not below wal/, where only files of pg_wal are.
-func (s System) rollUpKey(g group) string {
-	return "indexes/" + strconv.FormatUint(s.ID, 10) + "/" + g.name()
-}
+// indexPrefix begins the keys of indexes of groups. They are not below wal/, where only files of pg_wal are.
+func (s System) indexPrefix() string { return "indexes/" + strconv.FormatUint(s.ID, 10) + "/" }
+
+// rollUpKey is the key of the indexes of a group.
+func (s System) rollUpKey(g group) string { return s.indexPrefix() + g.name() }

@@ -104,7 +104,7 @@ type EventKind string
 // The kinds of events.
 const (
 	EventCommit         EventKind = "commit"        // of any transaction; not in an [Index], which only sums them up
-	EventAbort          EventKind = "abort"         // of any transaction; told by [Archive.Replay] alone
+	EventAbort          EventKind = "abort"         // of any transaction; told by [Archive.Replay] and [Archive.Matches] alone
 	EventDrop           EventKind = "drop"          // a commit after which relations are gone: dropped, or rewritten as by TRUNCATE
 	EventTruncate       EventKind = "truncate"      // a relation's file was cut off, by VACUUM or in the transaction that made it
 	EventRestorePoint   EventKind = "restore-point" // pg_create_restore_point

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -340,8 +341,7 @@ func TestPrefetchWhere(t *testing.T) {
 
 	// Where it cannot lie, it is fetched as ever; and on another file system it is copied.
 	a = openArchive(t, heldSegments(t, 1, 5), nil)
-	for _, dir := range []string{place(t, t.TempDir(), "file", nil), "/dev/shm/" + filepath.Base(t.TempDir()) + a.ID()} {
-		defer os.RemoveAll(dir)
+	for _, dir := range []string{place(t, t.TempDir(), "file", nil), filepath.Join(onAnotherDevice(t), "new")} {
 		p := prefetch(t, a, &wal.PrefetchOptions{Dir: dir, Batch: true})
 		requireFetched(t, p, 1)
 		requireFetched(t, p, 2)
@@ -372,10 +372,7 @@ func TestClientTakesWhatWasFetchedAhead(t *testing.T) {
 	for _, apart := range []bool{false, true} {
 		dir := t.TempDir()
 		if apart {
-			var err error
-			dir, err = os.MkdirTemp("/dev/shm", "ahead-")
-			require.NoError(t, err)
-			t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+			dir = onAnotherDevice(t)
 		}
 		a := openArchive(t, heldSegments(t, 1, 4), nil)
 		p := prefetch(t, a, &wal.PrefetchOptions{Dir: dir})
@@ -403,4 +400,26 @@ func TestClientTakesWhatWasFetchedAhead(t *testing.T) {
 		require.NotContains(t, lying(t, dir), segment(2).Name())
 		requireOnly(t, out, "1", "2")
 	}
+}
+
+// onAnotherDevice returns a new directory, for the test, on another file system than what t.TempDir returns.
+func onAnotherDevice(t *testing.T) string {
+	t.Helper()
+	device := func(dir string) uint64 {
+		info, err := os.Stat(dir)
+		require.NoError(t, err)
+		return uint64(info.Sys().(*syscall.Stat_t).Dev) //nolint:unconvert // of another size elsewhere
+	}
+	here := device(t.TempDir())
+	for _, base := range []string{"/dev/shm", "/tmp", "/var/tmp"} {
+		if device(base) == here {
+			continue
+		}
+		dir, err := os.MkdirTemp(base, "pgcairn-")
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+		return dir
+	}
+	require.Fail(t, "there is no other file system")
+	return ""
 }

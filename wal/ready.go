@@ -43,6 +43,9 @@ func inOrderOfNeed(a, b Name) int {
 // readBatch is how many entries of a directory are read at a time.
 const readBatch = 1024
 
+// doneSuffix marks a file of which PostgreSQL knows that it is archived.
+const doneSuffix = ".done"
+
 // readyFiles returns the most needed files that are ready, up to limit, in order of need, and how many there are in
 // all. except is left out, and not counted; so are names that are none of an archive's.
 func readyFiles(pgdata string, limit int, except string) (list []Name, total int, err error) {

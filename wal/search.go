@@ -33,7 +33,7 @@ func (q Query) overlaps(first, last time.Time) bool {
 
 // Search yields what the archive's cluster did, in the order of the WAL. After an error it yields nothing more. Where segments are
 // missing or damaged it goes on behind them, and what they tell is not there: [Coverage] names the gaps, and the damage
-// is logged. The pieces of an unfinished segment (see [Archive.Receive]) are not searched.
+// is logged. The last segment may be held in part (see [Archive.Receive]).
 func (a *Archive) Search(ctx context.Context, q Query) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		cov, err := a.Coverage(ctx)
@@ -55,7 +55,7 @@ func (a *Archive) Search(ctx context.Context, q Query) iter.Seq2[Event, error] {
 		}
 		segments := segmentsOf(way)
 		s := &search{archive: a, system: cov.System, query: q, yield: yield, joints: joints{archive: a, system: cov.System, segments: segments}}
-		for ix, err := range a.indexes(ctx, cov.System, segments, false) {
+		for ix, err := range a.indexesBut(ctx, cov, segments) {
 			more := false
 			if err == nil {
 				more, err = s.segment(ctx, ix)

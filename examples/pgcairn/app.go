@@ -10,9 +10,10 @@ import (
 
 // app is what every command has at hand.
 type app struct {
-	common common
-	stdout io.Writer
-	screen *screen
+	common    common
+	locations []string // of the repositories, the first of which is where most commands look
+	stdout    io.Writer
+	screen    *screen
 }
 
 // print prints a command's result on stdout: doc as JSON, or what text writes; nil writes nothing.

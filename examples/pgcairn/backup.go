@@ -22,6 +22,7 @@ type backupCommand struct {
 	UpgradedFrom uint64            `placeholder:"SYSTEM_ID" help:"Let the repository go on with this cluster, which was upgraded (pg_upgrade) from the one of this system identifier, to which the repository belongs. It may stay set."`
 	Rate         int64             `placeholder:"BYTES/S" help:"Limit on reading from the server."`
 	Compression  string            `enum:"zstd-fastest,zstd,zstd-better,s2,none" default:"zstd-fastest" help:"How files are compressed: ${enum}. Stock zstd does not read s2."`
+	Enough       int               `placeholder:"N" help:"Of several repositories, in how many the backup has to be. Default: all."`
 	Checkpoint   string            `enum:"fast,spread" default:"fast" help:"How the server makes its checkpoint at the start: ${enum}."`
 }
 
@@ -35,6 +36,9 @@ type backupDoc struct {
 	manifestDoc
 	Duration float64  `json:"duration_seconds"`
 	Requests requests `json:"requests"`
+
+	// Of several repositories, what became of each; the rest of the document is of the first that has a backup.
+	Repositories []takenDoc `json:"repositories,omitempty"`
 }
 
 // Run runs the command.
@@ -44,23 +48,33 @@ func (c *backupCommand) Run(ctx context.Context, a *app) error {
 	}
 	begun := time.Now()
 	var count requestCounter
-	r, err := a.repository(ctx, count.add)
-	if err != nil {
-		return err
+	var r *repo.Repo
+	if !a.several() {
+		var err error
+		if r, err = a.repository(ctx, count.add); err != nil {
+			return err
+		}
 	}
 	source, err := c.source(a)
 	if err != nil {
 		return err
 	}
-	m, err := backup.Take(ctx, r, source, &backup.Options{
+	o := backup.Options{
 		Type: types[c.Type], Jobs: c.Jobs, Rate: c.Rate, Compression: repo.Compression(c.Compression), Spread: c.Checkpoint == "spread", Labels: c.Labels,
 		UpgradedFrom: c.UpgradedFrom,
 		Progress:     a.meter().backup(), Logger: a.logger(),
-	})
+	}
+	var m *backup.Manifest
+	var each []takenDoc
+	if a.several() {
+		m, each, err = c.takeAll(ctx, a, source, o, count.add)
+	} else {
+		m, err = backup.Take(ctx, r, source, &o)
+	}
 	if err != nil {
 		return err
 	}
-	doc := backupDoc{manifestDoc: newManifestDoc(m), Duration: time.Since(begun).Seconds(), Requests: count.requests()}
+	doc := backupDoc{manifestDoc: newManifestDoc(m), Duration: time.Since(begun).Seconds(), Requests: count.requests(), Repositories: each}
 	a.screen.done()
 	return a.print(doc, func(w *strings.Builder) {
 		doc.print(w)
@@ -93,6 +107,9 @@ func (c *backupCommand) check() error {
 	}
 	if c.Rate < 0 {
 		return usage("--rate must not be negative")
+	}
+	if c.Enough < 0 {
+		return usage("--enough must not be negative")
 	}
 	if c.Jobs < 0 {
 		return usage("--jobs must not be negative")

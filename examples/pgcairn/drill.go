@@ -36,7 +36,7 @@ func (c *drillCommand) Run(ctx context.Context, a *app) error {
 	}
 	o := &drill.Options{
 		Restore: &restore.Options{Progress: a.meter().restore(), Logger: a.logger()}, Dir: c.Scratch, BinDir: c.PgBin, User: c.OSUser,
-		Role: c.Role, Preload: c.Preload, Amcheck: drill.Amcheck(c.Amcheck), Checksums: c.Checksums, Began: a.meter().phases("drill"), Logger: a.logger(),
+		Role: c.Role, Preload: c.Preload, Amcheck: drill.Amcheck(c.Amcheck), Checksums: c.Checksums, Receipt: true, Began: a.meter().phases("drill"), Logger: a.logger(),
 	}
 	if o.Plan, err = c.options(); err != nil {
 		return err

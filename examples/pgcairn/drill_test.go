@@ -44,6 +44,9 @@ func TestDrill(t *testing.T) {
 	require.EqualValues(t, 299, checks[1].(map[string]any)["rows"])
 	require.Equal(t, true, checks[1].(map[string]any)["ok"])
 	require.NoDirExists(t, scratch)
+	receipts, err := filepath.Glob(filepath.Join(h.repo, "receipts", "drill", "*"))
+	require.NoError(t, err)
+	require.Len(t, receipts, 1)
 
 	text := reader.ok(t, args("--random", "backup", "--check", "select count(*) = 200 from orders")...)
 	require.Contains(t, text, "drill: ok\n")

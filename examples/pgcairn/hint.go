@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/pgcairn/pgcairn/restore"
 	"github.com/pgcairn/pgcairn/restore/drill"
 	"github.com/pgcairn/pgcairn/restore/salvage"
+	"github.com/pgcairn/pgcairn/retention"
 	"github.com/pgcairn/pgcairn/wal"
 )
 
@@ -32,8 +34,14 @@ var hints = []struct {
 	{is(repo.ErrUnsafeStore), "choose a service that honours conditional writes (If-None-Match), or a directory"},
 	{is(repo.ErrLeaseLost), "did this host sleep, or is its clock wrong? try again"},
 	{as[*repo.FormatError], "use a newer version of pgcairn"},
-	{as[*repo.LeaseError], "another backup runs: wait for its end; one that was killed frees its place within two minutes"},
+	{isRotating, "keys are being rotated: wait for the end of that; where it was killed, for two minutes"},
+	{as[*repo.LeaseError], "a backup, or a retention, runs: wait for its end; one that was killed frees its place within two minutes"},
+	{is(retention.ErrStale), "run it again"},
+	{as[*retention.ClockError], "by a clock that is ahead everything is older than it is: have NTP set it"},
 	{as[*repo.HardLinkError], "keep the repository on a local file system such as ext4 or xfs, on NFS, or in a bucket"},
+
+	{as[*repo.LockoutError], "nothing was changed; give the identity of one of the new recipients by --identity, beside one that opens the keys now"},
+	{as[*repo.RotationError], "pgcairn key list tells whose identity it takes; one that is lost leaves what was encrypted to these keys unread"},
 
 	{is(crypto.ErrNoRecipients), "give --recipient or PGCAIRN_RECIPIENTS"},
 	{as[*crypto.IdentityError], "give the file of that identity by --identity or PGCAIRN_IDENTITY; hosts that only back up need none"},
@@ -59,6 +67,9 @@ var hints = []struct {
 	{as[*backup.OtherServerError], "let --dsn lead to one server, with one host, and back up again"},
 	{as[*backup.ArchiveError], "look at the server's log for what archive_command printed, and whether its --repo is this one"},
 
+	{is(backup.ErrDecrypts), "give --dest-recipient, for a repository made by: pgcairn init --recipient; or consent by --dest-unencrypted"},
+	{as[*backup.CopyError], "all else was copied; what is damaged here may be whole in another copy: keep it, and back up again"},
+
 	{as[*noBackupError], "pgcairn list shows the backups there are"},
 	{as[*drill.BinaryError], "install that major version, or give the directory of its programs by --pgbin"},
 	{as[*drill.UserError], "give a user that can reach the scratch directory, such as postgres, by --os-user; or run pgcairn as that user"},
@@ -67,6 +78,7 @@ var hints = []struct {
 	{as[*drill.ElsewhereError], "pgcairn plan and pgcairn windows tell what can be recovered; the end of the server's log is in the report"},
 	{as[*drill.DamageError], "the backup, or the WAL, lacks these pages: pgcairn list shows other backups, for --backup"},
 	{as[*salvage.TableError], "give names as they are at the target, which pgcairn wal search helps to find"},
+	{as[*problemsError], "the report tells what each costs; keep copies of what is damaged, and take a new backup"},
 	{as[*drill.CheckError], "the report tells of every check"},
 
 	{as[*restore.NotEmptyError], "choose another directory, or empty it; over a data directory of the same cluster: --delta"},
@@ -81,6 +93,7 @@ var hints = []struct {
 	{isPrivilege, "connect as a role that may do so: a superuser, or one with EXECUTE on the backup functions"},
 	{as[*pgconn.ConnectError], "is the server running, and do --dsn or PGHOST, PGPORT and PGUSER point to it?"},
 	{isRefused, "is that the bucket's name, and do the credentials permit listing, reading and creating objects?"},
+	{is(os.ErrDeadlineExceeded), "is the repository slow or out of reach? try again; --retry-for allows more time"},
 	{is(syscall.ECONNREFUSED), "is the service of --repo running, and its address right?"},
 	{as[*net.DNSError], "is the host's name in --repo right, and the network up?"},
 	{as[*pgconn.ParseConfigError], "a DSN looks like 'host=/run/postgresql user=postgres' or postgresql://user@host/database"},
@@ -115,6 +128,12 @@ func as[E error](err error) bool {
 func isEarlier(err error) bool {
 	var e *wal.ForeignError
 	return errors.As(err, &e) && e.Earlier
+}
+
+// isRotating matches the lease of those who rotate keys.
+func isRotating(err error) bool {
+	var e *repo.LeaseError
+	return errors.As(err, &e) && e.Name == "keys"
 }
 
 // isSlotMissing matches PostgreSQL's undefined_object, which for a walsender is the slot.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"github.com/pgcairn/pgcairn/restore"
 	"github.com/pgcairn/pgcairn/restore/drill"
 	"github.com/pgcairn/pgcairn/restore/salvage"
+	"github.com/pgcairn/pgcairn/retention"
 	"github.com/pgcairn/pgcairn/wal"
 	"github.com/stretchr/testify/require"
 )
@@ -30,6 +32,7 @@ func TestHints(t *testing.T) {
 		repo.ErrNoRepository, repo.ErrEncrypted, repo.ErrNotEncrypted, repo.ErrUnsafeStore, repo.ErrLeaseLost,
 		&repo.FormatError{}, &repo.LeaseError{}, &repo.HardLinkError{Err: syscall.EPERM}, &repo.CorruptError{Err: errors.New("x")},
 		crypto.ErrNoRecipients, &crypto.IdentityError{},
+		&repo.LeaseError{Name: "keys"}, &repo.LockoutError{Err: &crypto.IdentityError{}}, &repo.RotationError{},
 		&wal.ForeignError{}, &wal.ForeignError{Earlier: true}, &wal.AmbiguousError{}, &wal.ConflictError{}, &wal.SegmentError{Err: errors.New("x")}, &wal.NameError{},
 		&wal.RemovedError{Segment: wal.Segment{Timeline: 1, Size: wal.MinSegmentSize}}, &pgconn.PgError{Code: "42704", Message: "replication slot \"x\" does not exist"},
 		&backup.PromotedError{}, &backup.VersionError{}, &backup.DirectoryError{}, &backup.ClockError{}, &backup.MissingWALError{},
@@ -38,7 +41,8 @@ func TestHints(t *testing.T) {
 		&drill.BinaryError{}, &drill.UserError{}, &drill.BusyError{}, &drill.ServerError{}, &drill.ElsewhereError{}, &drill.DamageError{}, &salvage.TableError{},
 		&drill.CheckError{Failed: []drill.CheckResult{{Problems: []string{"x"}}}},
 		&pgconn.PgError{Code: "42501"}, &pgconn.ConnectError{}, syscall.ECONNREFUSED, &net.DNSError{}, &pgconn.ParseConfigError{},
-		syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, fs.ErrPermission,
+		retention.ErrStale, &retention.ClockError{}, backup.ErrDecrypts, &backup.CopyError{}, &problemsError{n: 2},
+		syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, fs.ErrPermission, os.ErrDeadlineExceeded,
 	} {
 		hint := hintFor(fmt.Errorf("b: %w", errors.Join(errors.New("a"), err)))
 		require.NotEmpty(t, hint, "%T %v", err, err)

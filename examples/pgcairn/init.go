@@ -6,24 +6,36 @@ import (
 	"strings"
 )
 
-// initCommand creates the repository.
+// initCommand creates the repository, or each of several.
 type initCommand struct{}
+
+// initDoc is what the command prints of a repository.
+type initDoc struct {
+	ID        string `json:"id"`
+	Encrypted bool   `json:"encrypted"`
+}
 
 // Run runs the command.
 func (c *initCommand) Run(ctx context.Context, a *app) error {
-	r, err := a.initRepository(ctx)
-	if err != nil {
-		return err
+	var made []initDoc
+	for _, location := range a.locations {
+		r, err := a.initRepository(ctx, location)
+		if err != nil {
+			return err
+		}
+		made = append(made, initDoc{r.ID(), r.Encrypted()})
 	}
 	doc := struct {
-		ID        string `json:"id"`
-		Encrypted bool   `json:"encrypted"`
-	}{r.ID(), r.Encrypted()}
+		initDoc
+		Others []initDoc `json:"others,omitempty"`
+	}{made[0], made[1:]}
 	return a.print(doc, func(w *strings.Builder) {
-		how := "not encrypted"
-		if doc.Encrypted {
-			how = "encrypted"
+		for _, r := range made {
+			how := "not encrypted"
+			if r.Encrypted {
+				how = "encrypted"
+			}
+			fmt.Fprintf(w, "repository %s, %s\n", r.ID, how)
 		}
-		fmt.Fprintf(w, "repository %s, %s\n", doc.ID, how)
 	})
 }

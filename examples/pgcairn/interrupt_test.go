@@ -51,7 +51,7 @@ func TestBackupInterrupted(t *testing.T) {
 			require.NoError(t, cmd.Start())
 			require.Eventually(t, i.begun, patience, pollEvery)
 			if i.name == "checkpoint" {
-				near.run(t, "backup", "--pgdata", c.Data).requireFailure(t, 1, `the lease "backup" is held by process`, "another backup runs")
+				near.run(t, "backup", "--pgdata", c.Data).requireFailure(t, 1, `the lease "backup" is held by process`, "runs: wait for its end")
 			}
 			require.NoError(t, cmd.Process.Signal(i.signal))
 			_ = cmd.Wait()

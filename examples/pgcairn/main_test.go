@@ -66,7 +66,7 @@ func newHost(t *testing.T) *host {
 	key := h.json(t, "key", "generate")
 	h.recipient = key["recipient"].(string)
 	require.NoError(t, os.WriteFile(h.identity, []byte(key["identity"].(string)+"\n"), 0o644))
-	return h.with("PGCAIRN_REPO="+h.repo, "PGCAIRN_STATE_DIR="+filepath.Join(h.dir, "state"))
+	return h.with("PGCAIRN_REPO="+h.repo, "PGCAIRN_STATE_DIR="+filepath.Join(h.dir, "state"), "PGCAIRN_RETRY_FOR=0s")
 }
 
 // with returns the same host with more environment variables.

@@ -106,6 +106,16 @@ func (m meter) restore() func(restore.Progress) {
 	}
 }
 
+// verify adapts the meter to a verification.
+func (m meter) verify() func(backup.VerifyProgress) {
+	if m == nil {
+		return nil
+	}
+	return func(p backup.VerifyProgress) {
+		m(gauge{phase: "verify: " + p.Phase, done: p.Bytes, total: p.TotalBytes})
+	}
+}
+
 // phases adapts the meter to the phases of a drill, or of what is done by one.
 func (m meter) phases(of string) func(drill.Phase) {
 	if m == nil {

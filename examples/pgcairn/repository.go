@@ -9,25 +9,37 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"strings"
 
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/wal"
 )
 
-// repository opens the repository of --repo. observe, unless nil, is told of every call on its store.
+// locations are where the repositories are. PGCAIRN_REPOS counts before PGCAIRN_REPO, and --repo before both.
+func (c *common) locations(given bool) []string {
+	if several := strings.Fields(c.Repos); !given && len(several) > 0 {
+		return several
+	}
+	if len(c.Repo) == 0 {
+		return []string{""} // which is refused where one is needed
+	}
+	return c.Repo
+}
+
+// repository opens the first repository. observe, unless nil, is told of every call on its store.
 func (a *app) repository(ctx context.Context, observe func(repo.Op)) (*repo.Repo, error) {
-	return a.openWith(ctx, false, repo.Open, observe)
+	return a.openWith(ctx, a.locations[0], false, repo.Open, observe)
 }
 
-// initRepository makes the repository, or opens it.
-func (a *app) initRepository(ctx context.Context) (*repo.Repo, error) {
-	return a.openWith(ctx, true, repo.Init, nil)
+// initRepository makes a repository, or opens it.
+func (a *app) initRepository(ctx context.Context, location string) (*repo.Repo, error) {
+	return a.openWith(ctx, location, true, repo.Init, nil)
 }
 
-func (a *app) openWith(ctx context.Context, create bool,
+func (a *app) openWith(ctx context.Context, location string, create bool,
 	open func(context.Context, repo.Store, *repo.Options) (*repo.Repo, error), observe func(repo.Op),
 ) (*repo.Repo, error) {
-	where, err := parseLocation(a.common.Repo)
+	where, err := parseLocation(location)
 	if err != nil {
 		return nil, err
 	}
@@ -43,24 +55,40 @@ func (a *app) openWith(ctx context.Context, create bool,
 		return nil, err
 	}
 	if observe != nil {
-		store = repo.Observe(store, observe)
+		store = repo.Observe(store, observe) // each attempt counts, as it is paid for
+	}
+	if where.bucket != nil {
+		store = a.retry(store)
 	}
 	return open(ctx, store, &repo.Options{Cipher: cipher, StateDir: a.common.stateDir(), Logger: a.logger()})
 }
 
-// archive opens the WAL archive of the repository, of the cluster that it belongs to.
+// retry asks a service that has failed again.
+func (a *app) retry(s repo.Store) repo.Store {
+	o := &repo.RetryOptions{Time: a.common.RetryFor, Logger: a.logger()}
+	if o.Time <= 0 {
+		o.Time = -1
+	}
+	return repo.Retry(s, o)
+}
+
+// archive opens the WAL archive of the first repository, of the cluster that it belongs to.
 func (a *app) archive(ctx context.Context) (*wal.Archive, error) { return a.archiveOf(ctx, 0) }
 
-// archiveOf opens the WAL archive of one of the clusters that the repository has belonged to.
+// archiveOf opens the WAL archive of one of the clusters that the first repository has belonged to.
 func (a *app) archiveOf(ctx context.Context, systemID uint64) (*wal.Archive, error) {
-	r, err := a.repository(ctx, nil)
+	return a.archiveAt(ctx, a.locations[0], systemID)
+}
+
+func (a *app) archiveAt(ctx context.Context, location string, systemID uint64) (*wal.Archive, error) {
+	r, err := a.openWith(ctx, location, false, repo.Open, nil)
 	if err != nil {
 		return nil, err
 	}
 	o := &wal.Options{SystemID: systemID, Logger: a.logger()}
 	if dir := r.StateDir(); dir != "" {
 		// A copy of the repository has the same id, and what is remembered of one is not true of the other.
-		where, err := parseLocation(a.common.Repo)
+		where, err := parseLocation(location)
 		if err != nil {
 			return nil, err
 		}
@@ -68,6 +96,33 @@ func (a *app) archiveOf(ctx context.Context, systemID uint64) (*wal.Archive, err
 		o.StateDir = filepath.Join(dir, "wal-"+hex.EncodeToString(sum[:8]))
 	}
 	return wal.NewArchive(r, o)
+}
+
+// several tells whether there is more than one repository.
+func (a *app) several() bool { return len(a.locations) > 1 }
+
+// onlyOne refuses several repositories, for a command that could do only a part of what is asked for.
+func (a *app) onlyOne(command string) error {
+	if a.several() {
+		return usage(command + " takes one --repo")
+	}
+	return nil
+}
+
+// archives joins the WAL archives of all repositories.
+func (a *app) archives(systemID uint64, o *wal.ArchivesOptions) (*wal.Archives, error) {
+	var members []wal.Member
+	for _, location := range a.locations {
+		where, err := parseLocation(location)
+		if err != nil {
+			return nil, err
+		}
+		members = append(members, wal.Member{Name: where.String(), Open: func(ctx context.Context) (*wal.Archive, error) {
+			return a.archiveAt(ctx, location, systemID)
+		}})
+	}
+	o.Logger = a.logger()
+	return wal.NewArchives(members, o)
 }
 
 // stateDir is where this host keeps its state. An archive_command may run without HOME.

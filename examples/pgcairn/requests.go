@@ -8,8 +8,8 @@ import (
 )
 
 // requests counts the requests to a store, as object stores bill them: asking for an object's size is a get, a list
-// takes one for every page, and an object that was begun and given up has not been sent. What the store's own client
-// repeats is not known here.
+// takes one for every page, and an object that was begun and given up has not been sent. What was tried
+// again counts each time; what the store's own client repeats is not known here.
 type requests struct {
 	Put    int64 `json:"put"`
 	Get    int64 `json:"get"`

@@ -72,7 +72,7 @@ func (c *restoreCommand) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	if c.WAL == "command" {
-		if o.RestoreCommand, err = fetchCommand(&a.common, p.Backup.SystemID); err != nil {
+		if o.RestoreCommand, err = fetchCommand(a, p.Backup.SystemID); err != nil {
 			return err
 		}
 	}
@@ -103,19 +103,22 @@ func (c *restoreCommand) Run(ctx context.Context, a *app) error {
 	})
 }
 
-// fetchCommand is the restore_command that calls this program again, with the same repository and identities, for the
-// WAL of one cluster.
-func fetchCommand(c *common, systemID uint64) (string, error) {
+// fetchCommand is the restore_command that calls this program again, with the same repositories and identities, for
+// the WAL of one cluster.
+func fetchCommand(a *app, systemID uint64) (string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", err
 	}
-	where, err := parseLocation(c.Repo)
-	if err != nil {
-		return "", err
+	args := []string{self}
+	for _, location := range a.locations {
+		where, err := parseLocation(location)
+		if err != nil {
+			return "", err
+		}
+		args = append(args, "--repo", where.String())
 	}
-	args := []string{self, "--repo", where.String()}
-	for _, id := range c.Identities {
+	for _, id := range a.common.Identities {
 		abs, err := filepath.Abs(id)
 		if err != nil {
 			return "", err

@@ -25,14 +25,24 @@ func (c *showCommand) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	m, err := backup.Load(ctx, r, id)
-	if errors.Is(err, fs.ErrNotExist) {
-		return &noBackupError{err}
+	if err != nil {
+		return missingBackup(err)
 	}
+	pinned, err := backup.Pinned(ctx, r)
 	if err != nil {
 		return err
 	}
+	m.Pinned = pinned[id]
 	doc := newManifestDoc(m)
 	return a.print(doc, func(w *strings.Builder) { doc.print(w) })
+}
+
+// missingBackup tells the answer that there is no such backup from other errors.
+func missingBackup(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return &noBackupError{err}
+	}
+	return err
 }
 
 // noBackupError is the answer that there is no such backup.

@@ -40,6 +40,16 @@ func (c *walFetchCommand) fetch(ctx context.Context, a *app) error {
 	if c.Socket != "" {
 		return answered(reach(c.Socket, wal.Client{Socket: c.Socket, SystemID: c.SystemID}.Fetch(ctx, c.Name, c.Dest)))
 	}
+	if a.several() {
+		if c.Prefetch > 0 {
+			return usage("--prefetch takes one --repo")
+		}
+		all, err := a.archives(c.SystemID, &wal.ArchivesOptions{})
+		if err != nil {
+			return err
+		}
+		return answered(all.Fetch(ctx, c.Name, c.Dest)) // what hangs is left to the end of the process
+	}
 	archive, err := a.archiveOf(ctx, c.SystemID)
 	if err != nil {
 		return err

@@ -38,6 +38,9 @@ func (c *walReceiveCommand) Run(ctx context.Context, a *app) error {
 	if c.FlushEvery < 0 || c.FlushBytes < 0 {
 		return usage("--flush-every and --flush-bytes cannot be negative")
 	}
+	if err := a.onlyOne("wal receive"); err != nil {
+		return err
+	}
 	archive, err := a.archive(ctx)
 	if err != nil {
 		return err

@@ -23,6 +23,9 @@ func (c *walServeCommand) Run(ctx context.Context, a *app) error {
 	if c.Prefetch < 0 {
 		return usage("--prefetch cannot be negative")
 	}
+	if err := a.onlyOne("wal serve"); err != nil {
+		return err
+	}
 	archive, err := a.archive(ctx)
 	if err != nil {
 		return err

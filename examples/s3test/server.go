@@ -1,25 +1,21 @@
-// Package s3test runs a real S3 server for tests, versitygw on a temporary directory, and puts a proxy before it that
-// does to requests what networks and services do.
+// Package s3test runs real S3 servers for tests, versitygw and MinIO on a temporary directory, and puts a proxy before
+// them that does to requests what networks and services do.
 package s3test
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"net"
-	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strings"
-	"syscall"
 	"testing"
-	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/pgcairn/pgcairn/examples/internal/testserver"
 )
 
-// Credentials of the server. Nothing that a program prints may have the secret in it.
+// Credentials of the servers. Nothing that a program prints may have the secret in it.
 const (
 	AccessKey = "s3test"
 	SecretKey = "a-secret-that-nobody-may-print"
@@ -28,69 +24,88 @@ const (
 // Bucket is the bucket that a server has.
 const Bucket = "bucket"
 
-const (
-	region       = "us-east-1"
-	startTimeout = time.Minute
-	pollEvery    = 5 * time.Millisecond
-)
+const region = "us-east-1"
 
-// Server is an S3 server on a loopback port. One goroutine at a time may start and stop it.
+// Server is an S3 server. One goroutine at a time may start and stop it.
 type Server struct {
-	// Endpoint is its address, http://host:port. It stays the same when the server is stopped and started again.
-	Endpoint string
-
-	root string // a directory for each bucket
-	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended
-	log  string
+	*testserver.Server
 }
 
-// Start starts a server with an empty bucket. It is stopped after the test.
+// Start starts a versitygw with an empty bucket. It is stopped after the test.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	dir := t.TempDir()
-	s := &Server{root: filepath.Join(dir, "root"), log: filepath.Join(dir, "log")}
-	if err := os.MkdirAll(filepath.Join(s.root, Bucket), 0o700); err != nil {
+	root, versions := filepath.Join(dir, "root"), filepath.Join(dir, "versions")
+	for _, d := range []string{filepath.Join(root, Bucket), versions} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			t.Fatalf("s3test: %v", err)
+		}
+	}
+	return &Server{testserver.Start(t, testserver.Program{
+		Path: testserver.Tool(t, "versitygw"),
+		Args: func(address string) []string {
+			return []string{"--port", address, "--region", region, "--keep-alive", "--quiet", "posix", "--versioning-dir", versions, root}
+		},
+		Env: []string{"ROOT_ACCESS_KEY_ID=" + AccessKey, "ROOT_SECRET_ACCESS_KEY=" + SecretKey},
+	})}
+}
+
+// StartMinIO starts a MinIO with an empty bucket. It is stopped after the test.
+func StartMinIO(t testing.TB) *Server {
+	t.Helper()
+	dir := t.TempDir()
+	s := &Server{testserver.Start(t, testserver.Program{
+		Path: testserver.Tool(t, "minio"),
+		Args: func(address string) []string {
+			return []string{"server", "--quiet", "--address", address, filepath.Join(dir, "root")}
+		},
+		Env: []string{
+			"HOME=" + dir, "MINIO_ROOT_USER=" + AccessKey, "MINIO_ROOT_PASSWORD=" + SecretKey, "MINIO_SITE_REGION=" + region,
+			"MINIO_BROWSER=off", "MINIO_UPDATE=off", "MINIO_CI_CD=on",
+			"MINIO_KMS_SECRET_KEY=" + KMSKey + ":bWluaW8ta21zLXNlY3JldC1rZXktZm9yLXRlc3RzISE=",
+		},
+		Ready: "/minio/health/ready",
+	})}
+	s.CreateBucket(t, Bucket, false)
+	return s
+}
+
+// KMSKey is the id of the key that a MinIO encrypts with for those who ask for it.
+const KMSKey = "kms-key"
+
+// CreateBucket creates a bucket; one with Object Lock keeps versions, too.
+func (s *Server) CreateBucket(t testing.TB, name string, objectLock bool) {
+	t.Helper()
+	_, err := s.Client().CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &name, ObjectLockEnabledForBucket: &objectLock})
+	if err != nil {
 		t.Fatalf("s3test: %v", err)
 	}
-	t.Cleanup(func() {
-		s.Stop(t)
-		if t.Failed() {
-			t.Logf("s3test: the server printed:\n%s", s.printed())
-		}
+}
+
+// Client is a client who may do everything, past all of pgcairn.
+func (s *Server) Client() *s3.Client {
+	return s3.New(s3.Options{
+		BaseEndpoint: &s.Endpoint,
+		UsePathStyle: true,
+		Region:       region,
+		Credentials:  aws.NewCredentialsCache(credentials.NewStaticCredentialsProvider(AccessKey, SecretKey, "")),
 	})
-	var err error
-	for range 3 { // somebody else may take the free port meanwhile
-		if s.Endpoint, err = freeEndpoint(t.Context()); err == nil {
-			err = s.start(t.Context())
-		}
-		if err == nil {
-			return s
-		}
-	}
-	t.Fatalf("s3test: %v", err)
-	return nil
 }
 
-// Restart starts a server that was stopped, with all that its bucket held.
-func (s *Server) Restart(t testing.TB) {
+// Keys are the names of all objects in a bucket, in their order.
+func (s *Server) Keys(t testing.TB, bucket string) []string {
 	t.Helper()
-	if err := s.start(t.Context()); err != nil {
-		t.Fatalf("s3test: %v", err)
+	var keys []string
+	for p := s3.NewListObjectsV2Paginator(s.Client(), &s3.ListObjectsV2Input{Bucket: &bucket}); p.HasMorePages(); {
+		page, err := p.NextPage(t.Context())
+		if err != nil {
+			t.Fatalf("s3test: %v", err)
+		}
+		for _, o := range page.Contents {
+			keys = append(keys, *o.Key)
+		}
 	}
-}
-
-// Stop kills the server: whoever asks it next is refused the connection. It does nothing when the server is stopped.
-func (s *Server) Stop(t testing.TB) {
-	t.Helper()
-	if s.cmd == nil {
-		return
-	}
-	if err := s.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		t.Fatalf("s3test: %v", err)
-	}
-	<-s.done
-	s.cmd = nil
+	return keys
 }
 
 // URL is where the bucket is, as blob.OpenBucket and --repo take it.
@@ -108,85 +123,4 @@ func Env() []string {
 		"AWS_ACCESS_KEY_ID=" + AccessKey, "AWS_SECRET_ACCESS_KEY=" + SecretKey, "AWS_EC2_METADATA_DISABLED=true",
 		"AWS_CONFIG_FILE=" + os.DevNull, "AWS_SHARED_CREDENTIALS_FILE=" + os.DevNull,
 	}
-}
-
-func (s *Server) start(ctx context.Context) error {
-	program, err := gateway()
-	if err != nil {
-		return err
-	}
-	log, err := os.OpenFile(s.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = log.Close() }() // the server has its own descriptor
-	address := strings.TrimPrefix(s.Endpoint, "http://")
-	args := []string{"--port", address, "--region", region, "--keep-alive", "--quiet", "posix", s.root}
-	cmd := exec.Command(program, args...) //nolint:noctx // it lives until stopped, through the test's cleanups
-	cmd.Env = []string{"ROOT_ACCESS_KEY_ID=" + AccessKey, "ROOT_SECRET_ACCESS_KEY=" + SecretKey}
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt at the terminal is for the tests
-	endWithParent(cmd.SysProcAttr)
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	s.cmd, s.done = cmd, make(chan struct{})
-	go func() {
-		_ = cmd.Wait() // killed, or what it printed says more
-		close(s.done)
-	}()
-	return s.awaitReady(ctx)
-}
-
-// awaitReady polls until the server answers.
-func (s *Server) awaitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
-	for {
-		request, err := http.NewRequestWithContext(ctx, http.MethodHead, s.Endpoint, http.NoBody)
-		if err != nil {
-			return err
-		}
-		response, err := http.DefaultClient.Do(request)
-		if err == nil {
-			return response.Body.Close() // whatever it says to someone without credentials
-		}
-		select {
-		case <-s.done:
-			s.cmd = nil
-			return fmt.Errorf("the server ended:\n%s", s.printed())
-		case <-ctx.Done():
-			return fmt.Errorf("the server does not answer: %w\n%s", err, s.printed())
-		case <-tick.C:
-		}
-	}
-}
-
-func (s *Server) printed() string {
-	b, err := os.ReadFile(s.log)
-	if err != nil {
-		return err.Error()
-	}
-	return string(b)
-}
-
-// gateway is the path of the server that make tools builds.
-func gateway() (string, error) {
-	_, here, _, ok := runtime.Caller(0)
-	path := filepath.Join(filepath.Dir(here), "..", "..", ".tools", "versitygw")
-	if _, err := os.Stat(path); !ok || err != nil {
-		return "", fmt.Errorf("no S3 server: run make tools: %w", err)
-	}
-	return path, nil
-}
-
-// freeEndpoint is an address that nobody listens on.
-func freeEndpoint(ctx context.Context) (string, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return "http://" + l.Addr().String(), l.Close()
 }

@@ -15,18 +15,7 @@ import (
 	"github.com/pgcairn/pgcairn/examples/s3test"
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/repo/bucket"
-	"github.com/pgcairn/pgcairn/repo/repotest"
 )
-
-// TestConformance runs what every Store has to keep on a real service. Most objects go in one request out of the
-// buffer, large ones are streamed.
-func TestConformance(t *testing.T) {
-	t.Parallel()
-	server := s3test.Start(t)
-	repotest.TestStore(t, func(t *testing.T) repo.Store {
-		return openStore(t, server.Endpoint, &bucket.Options{Prefix: "some/where", BufferSize: 1 << 20})
-	})
-}
 
 // multipart are options by which objects of 16 MiB and more are sent in several parts.
 var multipart = bucket.Options{BufferSize: 5 << 20}
@@ -34,7 +23,16 @@ var multipart = bucket.Options{BufferSize: 5 << 20}
 // TestParts: what is sent in parts is as exclusive, as whole and as invisible before its end as what is not.
 func TestParts(t *testing.T) {
 	t.Parallel()
-	proxy := s3test.NewProxy(t, s3test.Start(t).Endpoint)
+	for name, start := range map[string]func(testing.TB) *s3test.Server{"versitygw": s3test.Start, "MinIO": s3test.StartMinIO} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testParts(t, start(t).Endpoint)
+		})
+	}
+}
+
+func testParts(t *testing.T, endpoint string) {
+	proxy := s3test.NewProxy(t, endpoint)
 	s := openStore(t, proxy.Endpoint, &multipart)
 	data := bytes.Repeat([]byte("0123456789abcdef"), 17<<16) // 17 MiB
 

@@ -64,12 +64,21 @@ func (b *bench) chain(ctx context.Context) error {
 			return err
 		}
 	}
-	ours, theirs := into(b.path("restored"), spoil, "--delta")
-	return b.race(ctx, "delta restore, 1 % changed, disk", b.runs, contenders(ours, theirs)...)
+	for _, change := range []struct {
+		what  string
+		pages int64
+	}{{"delta, 1 % of pages changed, disk", 1}, {"delta, 1 % of stretches of 1 MiB changed", 128}} {
+		spoil := func(dir string, seed int) error { return spoil(dir, seed, change.pages) }
+		ours, theirs := into(b.path("restored"), spoil, "--delta")
+		if err := b.race(ctx, change.what, b.runs, contenders(ours, theirs)...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// spoil changes one page in a hundred of the relations in a directory.
-func spoil(dir string, seed int) error {
+// spoil changes one in a hundred of the stretches of some pages that the relations in a directory have, all of its pages.
+func spoil(dir string, seed int, pages int64) error {
 	rng := rand.New(rand.NewPCG(uint64(seed), 1)) //nolint:gosec // a fixed seed
 	return filepath.WalkDir(filepath.Join(dir, "base"), func(path string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {
@@ -83,8 +92,12 @@ func spoil(dir string, seed int) error {
 			return err
 		}
 		info, err := f.Stat()
+		changed := false
 		for at := int64(0); err == nil && at+8192 <= info.Size(); at += 8192 {
-			if rng.IntN(100) == 0 {
+			if at/8192%pages == 0 {
+				changed = rng.IntN(100) == 0
+			}
+			if changed {
 				_, err = f.WriteAt([]byte(strconv.FormatUint(rng.Uint64(), 36)), at+4096)
 			}
 		}

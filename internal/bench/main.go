@@ -28,6 +28,7 @@ func main() {
 	flag.IntVar(&b.backlog, "backlog", 64, "WAL segments of a backlog and of a replay")
 	flag.StringVar(&b.parts, "parts", "", "names of the parts to run, with commas between; by default all")
 	flag.StringVar(&b.cairn, "pgcairn", "bin/pgcairn", "the example CLI")
+	flag.BoolVar(&b.blocks, "blocks", false, "have pgbackrest, 2.46 or newer in the PATH, bundle files and keep blocks of incremental backups")
 	flag.StringVar(&b.dir, "dir", "/var/tmp/pgcairn-bench", "scratch directory, made and removed")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -43,6 +44,7 @@ type bench struct {
 	rows, runs          int
 	segments, backlog   int
 	parts               string
+	blocks              bool
 	cairn, dir          string
 	pgbin               string
 	as                  *syscall.Credential // the user that runs the server and both tools
@@ -154,6 +156,9 @@ func (b *bench) setUp(ctx context.Context) error {
 	for _, repo := range repos {
 		text := strings.NewReplacer("/var/tmp/pgbackrest", b.path("pgbackrest", repo), "PGDATA", b.path("data"),
 			"SOCKETDIR", b.dir, "PORT", "5432").Replace(string(conf))
+		if b.blocks {
+			text = strings.Replace(text, "[global]\n", "[global]\nrepo1-bundle=y\nrepo1-block=y\n", 1)
+		}
 		if repo == "encrypted" {
 			text = strings.Replace(text, "[global]\n", "[global]\nrepo1-cipher-type=aes-256-cbc\nrepo1-cipher-pass=bench\n", 1)
 		}

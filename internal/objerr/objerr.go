@@ -50,3 +50,14 @@ func answer(op, key string, is, why error) error {
 	}
 	return fmt.Errorf("%s %s: %w: %w", op, key, is, why)
 }
+
+// vain marks an error that will be the same however often one asks.
+type vain struct{ error }
+
+func (e vain) Unwrap() error { return e.error }
+
+// Vain marks an error as one that will be the same however often one asks.
+func Vain(err error) error { return vain{err} }
+
+// InVain tells whether an error, or one inside it, is marked by [Vain].
+func InVain(err error) bool { return errors.As(err, new(vain)) }

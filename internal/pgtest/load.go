@@ -1,6 +1,7 @@
 package pgtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ import (
 type LoadOptions struct {
 	Database    string        // default: postgres
 	Connections int           // default: 2
-	Pause       time.Duration // of each connection between transactions; default: none
+	Pause       time.Duration // of each connection between transactions; default: 2 ms, which leaves the cores to who is tested; negative: none
 	MayBreak    bool          // the server may go away; default: an error fails the test when the load is stopped
 }
 
@@ -55,6 +56,7 @@ func StartLoad(t testing.TB, c *Cluster, o *LoadOptions) *Load {
 	if connections == 0 {
 		connections = 2
 	}
+	pause := cmp.Or(o.Pause, 2*time.Millisecond)
 	c.ExecIn(t, db, `CREATE TABLE IF NOT EXISTS `+LoadTable+` (
 		id bigserial PRIMARY KEY, worker int NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp(),
 		changes int NOT NULL DEFAULT 0, note text NOT NULL)`)
@@ -62,7 +64,7 @@ func StartLoad(t testing.TB, c *Cluster, o *LoadOptions) *Load {
 	t.Cleanup(func() { l.halt() })
 	for n := range connections {
 		w := &worker{
-			conn: c.dial(t, db), pause: o.Pause, number: n,
+			conn: c.dial(t, db), pause: pause, number: n,
 			rand: rand.New(rand.NewPCG(uint64(n), 1)), //nolint:gosec // the same work in every run
 		}
 		l.workers = append(l.workers, w)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"path"
 	"strings"
 
 	"gocloud.dev/blob"
@@ -54,7 +55,8 @@ const (
 // disk: [repo.OpenDir] is the Store for a directory. Credentials have to permit listing: for some drivers an unknown host or
 // refused access is "not found" too, so that answer is believed only when a listing does not have the object either.
 //
-// Read bodies that break off are fetched again from where they broke, a few times, and so are pages of listings. The
+// Read bodies that break off are fetched again from where they broke, a few times, and so are pages of listings;
+// [repo.Retry] is what outlasts an outage. The
 // Info that Commit returns has no ModTime, since asking for it would take another request and the permission to read:
 // Stat tells it.
 //
@@ -140,7 +142,7 @@ func (s *store) list(ctx context.Context, prefix string, yield func(repo.Info, e
 		return err
 	}
 	last, again := "", 0
-	for it := s.b.List(&blob.ListOptions{Prefix: s.o.Prefix + prefix}); ; {
+	for it := s.b.List(&blob.ListOptions{Prefix: s.o.Prefix + askable(prefix)}); ; {
 		if err := ctx.Err(); err != nil {
 			return objerr.Failed(ctx, "list", prefix, err)
 		}
@@ -153,7 +155,7 @@ func (s *store) list(ctx context.Context, prefix string, yield func(repo.Info, e
 			return nil
 		}
 		if err != nil {
-			return objerr.Failed(ctx, "list", prefix, err)
+			return objerr.Failed(ctx, "list", prefix, denial(err))
 		}
 		again = 0
 		key := strings.TrimPrefix(o.Key, s.o.Prefix)
@@ -166,10 +168,23 @@ func (s *store) list(ctx context.Context, prefix string, yield func(repo.Info, e
 				key, last))
 		}
 		last = key
+		if !strings.HasPrefix(key, prefix) {
+			continue
+		}
 		if !yield(repo.Info{Key: key, Size: o.Size, ModTime: o.ModTime}, nil) {
 			return nil
 		}
 	}
+}
+
+// askable returns the prefix to ask for where those are wanted that begin with prefix. MinIO refuses prefixes that end
+// in a dot for a name, though longer names begin with one.
+func askable(prefix string) string {
+	folder, name := path.Split(prefix)
+	if name == "." || name == ".." {
+		return folder
+	}
+	return prefix
 }
 
 // ask runs a request about the object at key and sorts its error into "it is not there" and "that could not be told".
@@ -185,15 +200,15 @@ func (s *store) ask(ctx context.Context, op, key string, request func() error) e
 		if err = request(); err == nil {
 			return nil
 		}
-		if ctx.Err() != nil || gcerrors.Code(err) != gcerrors.NotFound {
-			return objerr.Failed(ctx, op, key, err)
+		if ctx.Err() != nil || denied(err) || gcerrors.Code(err) != gcerrors.NotFound {
+			return objerr.Failed(ctx, op, key, denial(err))
 		}
 		if serviceCode(err) == "NoSuchKey" {
 			return objerr.Missing(op, key, err) // S3's own word for it, and for nothing else
 		}
 		there, listErr := s.listed(ctx, s.o.Prefix+key)
 		if listErr != nil {
-			return objerr.Failed(ctx, op, key, fmt.Errorf("%w, but listing it failed: %w", err, listErr))
+			return objerr.Failed(ctx, op, key, denial(fmt.Errorf("%w, but listing it failed: %w", err, listErr)))
 		}
 		if !there {
 			return objerr.Missing(op, key, err)

@@ -144,7 +144,8 @@ func TestBucketUploadWithoutAnAnswer(t *testing.T) {
 		}, exists: true},
 		{name: "not done", upload: func(*scripted) error { return broken }},
 		{name: "nothing answers", objects: there, upload: func(*scripted) error { return broken }, stat: broken},
-		{name: "not permitted", objects: there, upload: func(*scripted) error { return coded{broken, gcerrors.PermissionDenied} }},
+		{name: "locked", objects: there, upload: func(*scripted) error { return coded{broken, gcerrors.PermissionDenied} }, exists: true},
+		{name: "not permitted", upload: func(*scripted) error { return coded{broken, gcerrors.PermissionDenied} }},
 		{name: "no such bucket", upload: func(*scripted) error { return notFound("NoSuchBucket") }},
 	}
 	for _, tt := range tests {

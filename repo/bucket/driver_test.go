@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -146,6 +147,9 @@ func (b *scriptedBody) Attributes() *driver.ReaderAttributes {
 
 func (d *scripted) ListPaged(_ context.Context, o *driver.ListOptions) (*driver.ListPage, error) {
 	err := d.request(func() error {
+		if name := path.Base(o.Prefix); name == ".." || name == "." && o.Prefix != "" { // MinIO
+			return errors.New("resource name contains bad components")
+		}
 		if d.list == nil {
 			return nil
 		}

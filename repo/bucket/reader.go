@@ -69,6 +69,14 @@ type reader struct {
 	err      error        // what the next Read fails with
 }
 
+// Size is the size of the object, or -1 when no request has told. repo.Retry compares it.
+func (r *reader) Size() int64 {
+	if r.size == 0 {
+		return -1
+	}
+	return r.size
+}
+
 func (r *reader) Read(p []byte) (int, error) {
 	for {
 		switch {

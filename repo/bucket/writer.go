@@ -52,12 +52,13 @@ type writer struct {
 	sent   chan struct{} // closed by the goroutine, when there is a pipe
 	result error         // of the upload, once sent is closed
 	err    error         // of the first Write that failed
+	over   bool          // Commit was called
 	closed bool
 }
 
 func (w *writer) Write(p []byte) (n int, err error) {
 	switch {
-	case w.closed:
+	case w.closed || w.over:
 		return 0, objerr.Closed("write", w.key)
 	case w.err != nil:
 		return 0, w.err
@@ -107,10 +108,30 @@ func (w *writer) upload(body io.Reader, part int) error {
 }
 
 func (w *writer) Commit() (repo.Info, error) {
-	if w.closed {
+	if w.closed || w.over {
 		return repo.Info{}, objerr.Closed("commit", w.key)
 	}
-	defer w.Close()
+	w.over = true
+	info, err := w.commit()
+	w.cancel()
+	if err == nil {
+		_ = w.Close() // which lets go of the buffer
+	}
+	return info, err
+}
+
+// Again readies the writer for another Commit, under a context of its own, after one has failed. It is false when the
+// content is gone. repo.Retry calls it.
+func (w *writer) Again(ctx context.Context) bool {
+	if w.closed || !w.over || w.err != nil || w.sent != nil {
+		return false
+	}
+	w.ctx, w.cancel = context.WithCancel(ctx)
+	w.over = false
+	return true
+}
+
+func (w *writer) commit() (repo.Info, error) {
 	if w.err != nil {
 		return repo.Info{}, w.err
 	}
@@ -155,13 +176,14 @@ func (w *writer) put() error {
 // breath that there is no object, as Azure's emulator does while parts of an aborted upload are there; credentials that
 // may only write get no such second answer.
 //
-// An object that is there after an upload that got no answer is one that exists too. Either the answer was lost after
+// An object that is there after an upload that was not permitted, or got no answer, is one that exists too. Object Lock
+// may be what does not permit it: versitygw says so before it looks at the condition. Without an answer, either the answer was lost after
 // the work was done; or it was a refusal, which a service may send and hang up before it has read a large body, so that
 // the client's system drops it.
 func (w *writer) failure(op string, err error) error {
 	refused := refused(err)
 	if !refused && (w.ctx.Err() != nil || answered(err)) {
-		return objerr.Failed(w.ctx, op, w.key, err)
+		return objerr.Failed(w.ctx, op, w.key, denial(err))
 	}
 	_, statErr := w.s.Stat(w.ctx, w.key)
 	switch {
@@ -170,14 +192,14 @@ func (w *writer) failure(op string, err error) error {
 	case refused || statErr == nil:
 		return objerr.Taken(op, w.key, err)
 	}
-	return objerr.Failed(w.ctx, op, w.key, err)
+	return objerr.Failed(w.ctx, op, w.key, denial(err))
 }
 
-// answered tells whether an upload failed by an answer that nothing was written.
+// answered tells whether an upload failed by an answer that nothing was written, whatever there is.
 func answered(err error) bool {
 	switch gcerrors.Code(err) {
-	case gcerrors.PermissionDenied, gcerrors.NotFound, gcerrors.FailedPrecondition:
-		return true
+	case gcerrors.NotFound, gcerrors.FailedPrecondition:
+		return !denied(err)
 	}
 	return false
 }

@@ -39,7 +39,7 @@ type CheckResult struct {
 	Name     string     `json:"name"`
 	Database string     `json:"database,omitempty"`
 	SQL      string     `json:"sql"`
-	Rows     int64      `json:"rows"`             // that SQL has yielded; indexes that amcheck has checked
+	Rows     int64      `json:"rows"`             // that SQL has yielded; indexes and tables that amcheck has checked
 	Values   [][]string `json:"values,omitempty"` // the first 20 rows, and 1000 bytes of a value
 	OK       bool       `json:"ok"`
 	Skipped  string     `json:"skipped,omitempty"`  // why there was nothing to check

@@ -69,6 +69,10 @@ type Options struct {
 	// checksums. The default is not to.
 	Checksums bool
 
+	// Receipt leaves a receipt of the drill in the repository, for [backup.LastReceipt] to find, unless it is ended by its
+	// context or never gets to the repository's content. Failing to is a warning of the Logger. The default is not to.
+	Receipt bool
+
 	// Began, when set, is told of each phase when it begins. It is called from Run's own goroutine.
 	Began func(Phase)
 
@@ -122,35 +126,46 @@ func run(ctx context.Context, r *repo.Repo, o *Options, plan func() (*restore.Pl
 		}
 		d.report.conclude(err)
 		d.report.Took = r.Now().Sub(begun)
+		d.leaveReceipt(ctx, begun)
 	}()
-	for _, phase := range []struct {
-		name Phase
-		do   func(context.Context) error
-		took *time.Duration
-	}{
-		{PhasePlan, d.plan, &d.report.PlanTook},
-		{PhaseRestore, d.restoreAll, &d.report.RestoreTook},
-		{PhaseRecovery, d.recover, &d.report.RecoveryTook},
-		{PhaseCheck, d.check, &d.report.CheckTook},
-	} {
-		if d.options.Began != nil {
-			d.options.Began(phase.name)
-		}
-		d.options.Logger.InfoContext(ctx, "drill", "phase", phase.name)
-		since := r.Now()
-		err := ctx.Err()
-		if err == nil {
-			err = phase.do(ctx)
-		}
-		*phase.took = r.Now().Sub(since)
-		if err != nil {
-			if ctx.Err() != nil {
-				err = ctx.Err() // and not what came of it
-			}
-			return d.report, &Error{Phase: phase.name, Err: err}
-		}
+	if err := d.do(ctx, PhasePlan, &d.report.PlanTook, d.plan); err != nil {
+		return d.report, err
 	}
-	return d.report, nil
+	err = backup.Use(ctx, r, d.report.Plan.Backup.ID, func(ctx context.Context) error {
+		if err := d.do(ctx, PhaseRestore, &d.report.RestoreTook, d.restoreAll); err != nil {
+			return err
+		}
+		if err := d.do(ctx, PhaseRecovery, &d.report.RecoveryTook, d.recover); err != nil {
+			return err
+		}
+		return d.do(ctx, PhaseCheck, &d.report.CheckTook, d.check)
+	})
+	var failed *Error
+	if err != nil && !errors.As(err, &failed) { // the context ended before
+		err = &Error{Phase: PhaseRestore, Err: err}
+	}
+	return d.report, err
+}
+
+// do does what a phase is for, and takes the time.
+func (d *drill) do(ctx context.Context, phase Phase, took *time.Duration, f func(context.Context) error) error {
+	if d.options.Began != nil {
+		d.options.Began(phase)
+	}
+	d.options.Logger.InfoContext(ctx, "drill", "phase", phase)
+	since := d.repo.Now()
+	err := ctx.Err()
+	if err == nil {
+		err = f(ctx)
+	}
+	*took = d.repo.Now().Sub(since)
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		err = ctx.Err() // and not what came of it
+	}
+	return &Error{Phase: phase, Err: err}
 }
 
 // drill is one that is going on.
@@ -236,7 +251,7 @@ func (d *drill) validate() error {
 // restoreAll restores to the scratch directory.
 func (d *drill) restoreAll(ctx context.Context) (err error) {
 	p := d.report.Plan
-	if d.scratch, err = openScratch(ctx, d.options.Dir, d.account); err != nil {
+	if d.scratch, err = openScratch(ctx, d.options.Dir, d.account, d.options.Logger); err != nil {
 		return err
 	}
 	d.server = &server{

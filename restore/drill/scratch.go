@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -52,11 +53,12 @@ type scratch struct {
 	made   bool   // dir was not there before
 	lock   *os.File
 	mark   *os.File
+	logger *slog.Logger
 }
 
 // openScratch makes the directory, or takes over one that is empty or that a drill which was killed has left.
-func openScratch(ctx context.Context, dir string, a *account) (_ *scratch, err error) {
-	s := &scratch{dir: dir}
+func openScratch(ctx context.Context, dir string, a *account, logger *slog.Logger) (_ *scratch, err error) {
+	s := &scratch{dir: dir, logger: logger}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.remove())
@@ -155,11 +157,14 @@ func (s *scratch) awaitOrphan(ctx context.Context, mark *os.File) error {
 	defer timeout.Stop()
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
-	for {
+	for first := true; ; first = false {
 		locked, err := durable.TryLock(mark)
 		pid := s.orphan()
 		if locked || err != nil && pid == 0 {
 			return nil
+		}
+		if first {
+			s.logger.InfoContext(ctx, "waiting for the server of a drill that was killed", "directory", s.dir, "pid", pid)
 		}
 		select {
 		case <-ctx.Done():

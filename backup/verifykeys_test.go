@@ -1,0 +1,65 @@
+package backup_test
+
+import (
+	"testing"
+
+	"filippo.io/age"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgcairn/pgcairn/backup"
+	"github.com/pgcairn/pgcairn/backup/backuptest"
+	"github.com/pgcairn/pgcairn/crypto"
+	"github.com/pgcairn/pgcairn/repo"
+	"github.com/pgcairn/pgcairn/repo/repotest"
+)
+
+// Data keys that were wrapped anew, or are not written with any more, are those that they were.
+func TestVerifyRotatedKeys(t *testing.T) {
+	t.Parallel()
+	var identities []age.Identity
+	var recipients []age.Recipient
+	for range 2 {
+		id, err := age.GenerateX25519Identity()
+		require.NoError(t, err)
+		identities, recipients = append(identities, id), append(recipients, id.Recipient())
+	}
+	store, c := repotest.Mem(nil), backuptest.New(nil)
+	open := func(to []age.Recipient, from []age.Identity) *repo.Repo {
+		cipher, err := crypto.New(to, from)
+		require.NoError(t, err)
+		r, err := repo.Init(t.Context(), store, &repo.Options{Cipher: cipher, Now: c.Now})
+		require.NoError(t, err)
+		return r
+	}
+	first, next := open(recipients[:1], identities[:1]), open(recipients[1:], identities)
+	m, err := backup.Take(t.Context(), first, c, nil)
+	require.NoError(t, err)
+	before := verify(t, first, all)
+	require.True(t, before.OK(), before)
+	old := keys(t, store, "keys/")
+	wrapped := storedBytes(t, store, old[0])
+
+	_, err = next.RotateKeys(t.Context())
+	require.NoError(t, err)
+	_, err = next.RetireKeys(t.Context())
+	require.NoError(t, err)
+	require.NotEqual(t, old, keys(t, store, "keys/"))
+	report := verify(t, open(recipients[1:], identities[1:]), all)
+	require.True(t, report.OK(), report)
+	require.Empty(t, report.Notes)
+
+	// What a rotation has left behind, and this host cannot open, is no problem, and is told.
+	write(t, store, old[0], wrapped)
+	report = verify(t, open(recipients[1:], identities[1:]), all)
+	require.True(t, report.OK(), report)
+	require.Len(t, report.Notes, 1)
+	require.Contains(t, report.Notes[0], old[0])
+
+	for _, key := range keys(t, store, "keys/") {
+		require.NoError(t, store.Delete(t.Context(), key))
+	}
+	report = verify(t, open(recipients[1:], identities[1:]), all)
+	require.False(t, report.OK())
+	require.Equal(t, old[0], report.Problems[0].Key)
+	require.Contains(t, report.Lost.Backups, m.ID)
+}
