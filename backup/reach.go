@@ -49,10 +49,10 @@ func walk(b *Summary, h wal.History, c wal.Coverage) (way []stretch, ok bool) {
 		}
 	}
 	for at := b.FirstSegment(); ; {
-		until, next := leaves(h, at)
-		if until == nil || at.Number < until.Number {
+		until, next, left := h.Leaves(at)
+		if !left || at.Number < until.Number {
 			last, held := c.From(at)
-			if held && until != nil && last.Number >= until.Number {
+			if held && left && last.Number >= until.Number {
 				last = until.Prev()
 			}
 			end := at.Start()
@@ -60,7 +60,7 @@ func walk(b *Summary, h wal.History, c wal.Coverage) (way []stretch, ok bool) {
 				end = last.End()
 				add(at.Timeline, at.Start(), end)
 			}
-			if until == nil || end < until.Start() {
+			if !left || end < until.Start() {
 				if t := c.Timeline(at.Timeline); t != nil && t.Partial != nil && t.Partial.Segment.Start() == end {
 					add(at.Timeline, end, t.Partial.End)
 				}
@@ -73,18 +73,6 @@ func walk(b *Summary, h wal.History, c wal.Coverage) (way []stretch, ok bool) {
 		return nil, false
 	}
 	return way, true
-}
-
-// leaves returns the segment in which a history leaves the timeline of s, or nil when it ends there. That segment is read
-// from the next timeline, which begins with a copy.
-func leaves(h wal.History, s wal.Segment) (until *wal.Segment, next wal.Timeline) {
-	for _, f := range h.Forks {
-		if f.Timeline == s.Timeline {
-			in := wal.SegmentAt(s.Timeline, f.At, s.Size)
-			return &in, h.At(f.At)
-		}
-	}
-	return nil, h.Timeline
 }
 
 // union joins stretches that overlap or touch.
@@ -173,7 +161,7 @@ func crossings(c wal.Coverage, all []*Summary) map[wal.Timeline]wal.Range {
 			}
 			from := b.LastSegment()
 			for from.Timeline != t.Timeline {
-				until, next := leaves(h, from)
+				until, next, _ := h.Leaves(from)
 				if from.Number < until.Number {
 					widen(on, wal.Range{First: from, Last: until.Prev()})
 				}

@@ -11,34 +11,22 @@ import (
 func (p *planner) walk(plan *Plan, h wal.History) error {
 	at := plan.Backup.FirstSegment()
 	for {
-		until, next := leaves(h, at)
-		if until == nil || at.Number < until.Number {
+		until, next, left := h.Leaves(at)
+		if !left || at.Number < until.Number {
 			last, ok := p.coverage.From(at)
 			if !ok {
 				return p.stop(plan, h, at)
 			}
-			if until != nil && last.Number >= until.Number {
+			if left && last.Number >= until.Number {
 				last = until.Prev()
 			}
 			plan.WAL = append(plan.WAL, wal.Range{First: at, Last: last})
-			if until == nil || last.Next().Number < until.Number {
+			if !left || last.Next().Number < until.Number {
 				return p.stop(plan, h, last.Next())
 			}
 		}
 		at = until.On(next)
 	}
-}
-
-// leaves returns the segment in which a history leaves the timeline of s, or nil when it ends there. That segment is
-// read from the next timeline, which begins with a copy.
-func leaves(h wal.History, s wal.Segment) (until *wal.Segment, next wal.Timeline) {
-	for _, f := range h.Forks {
-		if f.Timeline == s.Timeline {
-			in := wal.SegmentAt(s.Timeline, f.At, s.Size)
-			return &in, h.At(f.At)
-		}
-	}
-	return nil, h.Timeline
 }
 
 // stop decides what it means that a segment is missing on the way.
@@ -170,19 +158,19 @@ func (p *Plan) trim(last uint64) {
 // held, and whether there is one. Without one, only the first segment counts as missing.
 func (p *planner) missing(h wal.History, first wal.Segment) (lacking []wal.Range, beyond bool) {
 	for at := first; ; {
-		until, next := leaves(h, at)
-		if held, ok := p.nextHeld(at); ok && (until == nil || held.Number < until.Number) {
+		until, next, left := h.Leaves(at)
+		if held, ok := p.nextHeld(at); ok && (!left || held.Number < until.Number) {
 			if held.Number > at.Number {
 				lacking = append(lacking, wal.Range{First: at, Last: held.Prev()})
 			}
 			return lacking, true
 		}
-		if until == nil {
+		if !left {
 			return []wal.Range{{First: first, Last: first}}, false
 		}
 		if at.Number < until.Number {
 			lacking = append(lacking, wal.Range{First: at, Last: until.Prev()})
-			at = *until
+			at = until
 		}
 		at = at.On(next)
 	}

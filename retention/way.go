@@ -44,18 +44,17 @@ func (w way) has(b *backup.Summary) bool {
 // which begins with a copy.
 func (w way) from(b *backup.Summary) []stretch {
 	var all []stretch
-	on, first := b.Timeline, b.FirstSegment().Number
-	for _, f := range w.history.Forks {
-		if f.Timeline != on {
-			continue
+	at := b.FirstSegment()
+	for {
+		fork, next, left := w.history.Leaves(at)
+		if !left {
+			return append(all, stretch{timeline: at.Timeline, first: at.Number, last: noEnd})
 		}
-		fork := uint64(f.At) / uint64(b.WALSegmentSize)
-		if first < fork {
-			all = append(all, stretch{timeline: on, first: first, last: fork - 1})
+		if at.Number < fork.Number {
+			all = append(all, stretch{timeline: at.Timeline, first: at.Number, last: fork.Number - 1})
 		}
-		on, first = w.history.At(f.At), fork
+		at = fork.On(next)
 	}
-	return append(all, stretch{timeline: on, first: first, last: noEnd})
 }
 
 // upTo returns the WAL on the way from a backup up to a segment.

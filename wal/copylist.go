@@ -67,9 +67,9 @@ func hold(held map[timelineOf]*segmentRuns, k timelineOf, s Segment) {
 	held[k].add(s)
 }
 
-// Files returns what the first repository holds and the other one lacks, in the order in which it is to be committed: what is cut short then is
-// an archive without gaps that the first does not have. It is all WAL, or what can be reached from some points in it:
-// what comes after them on their timelines, and on the timelines that have come of these.
+// Files returns what the first repository holds and the other one lacks, in the order in which it is to be committed:
+// what is cut short then is an archive without gaps that the first does not have. It is all WAL, or what can be reached
+// from some points in it: what comes after them on their timelines, and on the timelines that have come of these.
 func (c *Copier) Files(ctx context.Context, from ...CopyFrom) ([]Stored, error) {
 	if len(from) == 0 {
 		return c.lacking, nil

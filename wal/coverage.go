@@ -36,15 +36,6 @@ type Range struct {
 	FirstCommit, LastCommit time.Time
 }
 
-// Gaps returns the runs of segments that are missing between those held.
-func (t TimelineCoverage) Gaps() []Range {
-	var gaps []Range
-	for i := 1; i < len(t.Ranges); i++ {
-		gaps = append(gaps, Range{First: t.Ranges[i-1].Last.Next(), Last: t.Ranges[i].First.Prev()})
-	}
-	return gaps
-}
-
 // Timeline returns what is held of a timeline, or nil.
 func (c Coverage) Timeline(t Timeline) *TimelineCoverage {
 	for i := range c.Timelines {

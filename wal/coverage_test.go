@@ -195,6 +195,51 @@ func TestCoverageRefusesAHistoryThatIsNone(t *testing.T) {
 	require.Error(t, err)
 }
 
+// What is missing on the way from one timeline to the next is a gap as well: of timelines of which nothing is held, too.
+func TestGapsOfTimelines(t *testing.T) {
+	on := func(t wal.Timeline, n uint64) wal.Segment {
+		return wal.Segment{Timeline: t, Number: n, Size: wal.MinSegmentSize}
+	}
+	run := func(t wal.Timeline, first, last uint64) wal.Range {
+		return wal.Range{First: on(t, first), Last: on(t, last)}
+	}
+	left := func(t wal.Timeline, in uint64) wal.Fork {
+		return wal.Fork{Timeline: t, At: on(t, in).Start() + 100}
+	}
+	of := func(forks []wal.Fork, held ...[]wal.Range) wal.Coverage {
+		c := wal.Coverage{System: wal.System{ID: systemID, SegmentSize: wal.MinSegmentSize}}
+		for i, ranges := range held {
+			t := wal.TimelineCoverage{Timeline: wal.Timeline(i + 1), Ranges: ranges}
+			if i > 0 {
+				t.History = &wal.History{Timeline: t.Timeline, Forks: forks[:i]}
+			}
+			c.Timelines = append(c.Timelines, t)
+		}
+		return c
+	}
+	two := []wal.Fork{left(1, 10), left(2, 20)}
+	for _, tt := range []struct {
+		name string
+		c    wal.Coverage
+		want []wal.Range
+	}{
+		{"nothing", wal.Coverage{}, nil},
+		{"none", of(two, []wal.Range{run(1, 1, 10)}, []wal.Range{run(2, 10, 19)}, []wal.Range{run(3, 20, 30)}), nil},
+		{"on one", of(two, []wal.Range{run(1, 1, 3), run(1, 5, 9)}, []wal.Range{run(2, 10, 19)}), []wal.Range{run(1, 4, 4)}},
+		{"before a promotion", of(two, []wal.Range{run(1, 1, 7)}, []wal.Range{run(2, 10, 12)}), []wal.Range{run(1, 8, 9)}},
+		{"behind one", of(two, []wal.Range{run(1, 1, 9)}, []wal.Range{run(2, 12, 12)}), []wal.Range{run(2, 10, 11)}},
+		{"all of a timeline, told once", of(two, []wal.Range{run(1, 1, 8)}, nil, []wal.Range{run(3, 21, 30)}),
+			[]wal.Range{run(1, 9, 9), run(2, 10, 19), run(3, 20, 20)}},
+		{"on a timeline that others come of", of(two, []wal.Range{run(1, 1, 3), run(1, 5, 8)}, []wal.Range{run(2, 10, 19)},
+			[]wal.Range{run(3, 20, 30)}), []wal.Range{run(1, 4, 4), run(1, 9, 9)}},
+	} {
+		t.Run(tt.name, func(t *testing.T) { require.Equal(t, tt.want, tt.c.Gaps()) })
+	}
+	unknown := of(two, []wal.Range{run(1, 1, 3)}, []wal.Range{run(2, 10, 19)})
+	unknown.Timelines[1].History = nil
+	require.Empty(t, unknown.Gaps(), "a timeline of which nobody knows where it comes from")
+}
+
 func TestGapsOfRanges(t *testing.T) {
 	require.Empty(t, wal.TimelineCoverage{}.Gaps())
 	require.Empty(t, wal.TimelineCoverage{Ranges: []wal.Range{{First: segment(1), Last: segment(9)}}}.Gaps())

@@ -98,6 +98,17 @@ func (h History) Until(t Timeline) (at LSN, ok bool) {
 	return 0, false
 }
 
+// Leaves returns the segment in which the history leaves the timeline of s, as one of that timeline, and the timeline that
+// it goes on with, from which that segment is read: it begins with a copy of what was there before. ok is false where the
+// history ends on the timeline, or never was on it.
+func (h History) Leaves(s Segment) (in Segment, next Timeline, ok bool) {
+	at, ok := h.Until(s.Timeline)
+	if !ok || at == 0 {
+		return Segment{}, 0, false
+	}
+	return SegmentAt(s.Timeline, at, s.Size), h.At(at), true
+}
+
 // At returns the timeline that the history is on just after a position.
 func (h History) At(at LSN) Timeline {
 	for _, f := range h.Forks {

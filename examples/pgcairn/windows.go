@@ -38,10 +38,7 @@ func (c *windowsCommand) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	listed = errors.Join(listed, err)
-	doc := windowsDoc{Windows: append([]restore.Window{}, restore.Windows(all, held)...), Gaps: []wal.Range{}}
-	for _, t := range held.Timelines {
-		doc.Gaps = append(doc.Gaps, t.Gaps()...)
-	}
+	doc := windowsDoc{Windows: append([]restore.Window{}, restore.Windows(all, held)...), Gaps: append([]wal.Range{}, held.Gaps()...)}
 	err = a.print(doc, func(w *strings.Builder) {
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		_, _ = fmt.Fprintln(t, "TIMELINE\tFROM\tTO\tFROM LSN\tTO LSN\tBACKUP\t")

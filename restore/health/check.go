@@ -99,7 +99,6 @@ func (c *checker) archived(ctx context.Context) error {
 	var last wal.Segment
 	for _, t := range c.coverage.Timelines {
 		w.Bytes += t.Bytes
-		w.Gaps = append(w.Gaps, t.Gaps()...)
 		switch held := t.Held(); {
 		case t.Partial != nil:
 			last, w.Timeline, w.EndLSN = t.Partial.Segment, t.Timeline, t.Partial.End
@@ -107,7 +106,7 @@ func (c *checker) archived(ctx context.Context) error {
 			last, w.Timeline, w.EndLSN = held[len(held)-1].Last, t.Timeline, held[len(held)-1].Last.End()
 		}
 	}
-	w.Gaps = append(w.Gaps, crossed(c.coverage)...)
+	w.Gaps = append(w.Gaps, c.coverage.Gaps()...)
 	if w.Timeline == 0 {
 		if c.options.MaxWALLag > 0 {
 			c.problem(KindWALLag, "no WAL is archived")
@@ -128,35 +127,6 @@ func (c *checker) archived(ctx context.Context) error {
 		c.problem(KindWALLag, "WAL was archived %s ago the last time, which was to be no more than %s", lag.Round(time.Second), most)
 	}
 	return nil
-}
-
-// crossed are the segments that are missing on the way from one timeline to the next, between what is held of both.
-func crossed(c wal.Coverage) (gaps []wal.Range) {
-	add := func(first, behind wal.Segment) {
-		gap := wal.Range{First: first, Last: behind.Prev()}
-		if first.Number < behind.Number && !slices.Contains(gaps, gap) {
-			gaps = append(gaps, gap)
-		}
-	}
-	for _, t := range c.Timelines {
-		h, _ := c.History(t.Timeline)
-		way, ok := c.Way(t.Timeline)
-		for i := 1; ok && i < len(way); i++ {
-			at, next := way[i-1].Last.Next(), way[i].First
-			if at.Timeline == next.Timeline {
-				continue
-			}
-			for _, f := range h.Forks {
-				if f.Timeline == at.Timeline && at.Timeline != next.Timeline {
-					fork := wal.SegmentAt(f.Timeline, f.At, at.Size)
-					add(at, fork)
-					at = fork.On(h.At(f.At))
-				}
-			}
-			add(at, next)
-		}
-	}
-	return gaps
 }
 
 // errChanged means that what was listed is gone.
