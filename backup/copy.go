@@ -69,11 +69,12 @@ var ErrDecrypts = errors.New("the source is encrypted and the repository to copy
 // needs an identity of the source, if that is encrypted, and recipients of the other. What is there already is not copied
 // again, so a copy that was cut short is resumed, and one that is repeated copies what has come since.
 //
-// Every byte is checked on the way. What is damaged in the source is not copied, nor are the backups that need it; the rest
-// is, and the error is a *[CopyError] then, beside the result. Nor is a backup copied when a pack of it that is there already
-// has not the size of a copy; its bytes are not read, which is for [Verify]. Backups keep their IDs, and packs and WAL their keys. A
-// backup's packs, and the WAL that makes it consistent, are there before its manifest, and WAL is committed in its order:
-// whenever a copy is cut short, each backup that the other repository lists can be restored, to where its WAL ends.
+// Every byte is checked on the way. What is damaged in the source is not copied, nor are the backups that need it; the
+// rest is, and the error is a *[CopyError] then, beside the result. Nor is a backup copied when a pack of it that is there
+// already has not the size of a copy; its bytes are not read, which is for [Verify]. Backups keep their IDs, and packs and
+// WAL their keys. A backup's packs, and the WAL that makes it consistent, are there before its manifest, and WAL is
+// committed in its order: whenever a copy is cut short, each backup that the other repository lists can be restored, to
+// where its WAL ends.
 //
 // Nothing of the source changes but that the oldest backup to copy that it has is marked as in use, see [Use], so that
 // retention keeps it and the WAL from there on; where nothing can be written, that is left out. Nobody is kept from using

@@ -26,9 +26,9 @@ type pinRecord struct {
 func (id ID) pinKey(n int) string { return fmt.Sprintf(pinFolder+"%s/%08d", id, n) }
 
 // Pin keeps a backup from being dropped, with as much WAL as a policy keeps for backups of its age, until [Unpin] is
-// called. When it returns
-// nil, a retention that is planned or begins later obeys; while one is being carried out it is a *[repo.LeaseError]. A
-// backup that does not exist is an error matching fs.ErrNotExist. A backup that is pinned already stays so.
+// called. When it returns nil, a retention that is planned or begins later obeys; while one is being carried out it is a
+// *[repo.LeaseError]. A backup that does not exist is an error matching fs.ErrNotExist. A backup that is pinned already
+// stays so.
 func Pin(ctx context.Context, r *repo.Repo, id ID) error { return setPinned(ctx, r, id, true) }
 
 // Unpin is the reverse of [Pin].

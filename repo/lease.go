@@ -52,10 +52,10 @@ type Lease struct {
 }
 
 // WithLease takes the lease name, an element of a key, runs f while it keeps the lease, and releases it. When another
-// holds it, the error is a *[LeaseError] and f is not run. A holder that died is known by its process being gone from
-// this machine, or by its lease expiring, two minutes after it was last renewed, by the clock of this host and by that of
-// the store: hosts whose clocks differ wait longer, and never take a lease from one that is at work. When the lease is lost, f's context is cancelled and the error matches
-// [ErrLeaseLost], whatever f returns.
+// holds it, the error is a *[LeaseError] and f is not run. A holder that died is known by its process being gone from this
+// machine, or by its lease expiring, two minutes after it was last renewed, by the clock of this host and by that of the
+// store: hosts whose clocks differ wait longer, and never take a lease from one that is at work. When the lease is lost,
+// f's context is cancelled and the error matches [ErrLeaseLost], whatever f returns.
 func (r *Repo) WithLease(ctx context.Context, name string, f func(context.Context, *Lease) error) (err error) {
 	l, err := r.acquire(ctx, name)
 	if err != nil {

@@ -253,7 +253,8 @@ func (r *Repo) ReadPack(ctx context.Context, p Pack, f func(i int, raw []byte) e
 }
 
 // ReadFrames is [Repo.ReadPack] for the frames that want tells, which are checked as those are. When others are not
-// wanted, ranges of the pack are read, as few as to make up for the requests, and what else it holds is not looked at. Where nothing is wanted, nothing is read.
+// wanted, ranges of the pack are read, as few as to make up for the requests, and what else it holds is not looked at.
+// Where nothing is wanted, nothing is read.
 func (r *Repo) ReadFrames(ctx context.Context, p Pack, want func(i int) bool, f func(i int, raw []byte) error) error {
 	if err := p.checkToRead(); err != nil {
 		return err

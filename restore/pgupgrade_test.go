@@ -15,9 +15,9 @@ import (
 	"github.com/pgcairn/pgcairn/wal"
 )
 
-// TestPgUpgrade takes backups and WAL of a cluster before and after it was upgraded, into one repository. The cluster after it is
-// what pg_upgrade has made, or, where there is none of that version, a new one. All backups restore to what was there,
-// and recovery of each cluster ends where its own WAL does.
+// TestPgUpgrade takes backups and WAL of a cluster before and after it was upgraded, into one repository. The cluster
+// after it is what pg_upgrade has made, or, where there is none of that version, a new one. All backups restore to what
+// was there, and recovery of each cluster ends where its own WAL does.
 func TestPgUpgrade(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

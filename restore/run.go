@@ -37,10 +37,11 @@ type Options struct {
 	// The default, empty, is in the data directory.
 	WALDirectory string
 
-	// Databases are the names of the databases to restore, as they were when the backup was taken; one that it does not have
-	// is a *[DatabaseError]. Always restored are template0, template1 and postgres, all that databases share, and what is
-	// created by the WAL that is replayed, unless it is copied from a database that is not restored. Of the others nothing is fetched: their files are there, but zero, and take no
-	// space. Nobody can connect to them; drop them once the server is up. The default, empty, is all databases.
+	// Databases are the names of the databases to restore, as they were when the backup was taken; one that it does not
+	// have is a *[DatabaseError]. Always restored are template0, template1 and postgres, all that databases share, and
+	// what is created by the WAL that is replayed, unless it is copied from a database that is not restored. Of the others
+	// nothing is fetched: their files are there, but zero, and take no space. Nobody can connect to them; drop them once
+	// the server is up. The default, empty, is all databases.
 	//
 	// WAL may change pages of the others that are zero now, as VACUUM does without checksums: PostgreSQL takes that for
 	// damage. So ignore_invalid_pages is on, and damage of the databases that are restored does not end recovery either. Each

@@ -88,11 +88,10 @@ func (a *apply) run(ctx context.Context) error {
 	if err := a.plan.stale(now); err != nil {
 		return err
 	}
-	manifests, content, leftovers := now.Delete[0], now.Delete[1], now.Delete[2]
 	if err := a.confirm(ctx); err != nil {
 		return err
 	}
-	stay, err := a.drop(ctx, c, manifests)
+	stay, err := a.drop(ctx, c, now.doomed(Manifests))
 	if err != nil {
 		return err
 	}
@@ -116,19 +115,19 @@ func (a *apply) run(ctx context.Context) error {
 		}
 		orphans[o.Key] = true
 	}
-	if err := a.delete(ctx, content, func(key string) bool { return orphans[key] }); err != nil {
+	if err := a.delete(ctx, Content, now.doomed(Content), func(key string) bool { return orphans[key] }); err != nil {
 		return err
 	}
 	isContent := func(key string) bool {
 		return strings.HasPrefix(key, "packs/") || strings.HasPrefix(key, "server-manifests/")
 	}
-	if err := a.delete(ctx, leftovers, func(key string) bool { return orphans[key] || !isContent(key) }); err != nil {
+	if err := a.delete(ctx, Leftovers, now.doomed(Leftovers), func(key string) bool { return orphans[key] || !isContent(key) }); err != nil {
 		return err
 	}
 	if err := a.confirm(ctx); err != nil {
 		return err
 	}
-	return a.delete(ctx, now.Delete[3], func(string) bool { return true })
+	return a.delete(ctx, WAL, now.doomed(WAL), func(string) bool { return true })
 }
 
 // again makes a plan anew of what there is now, as of the same time, for no more than the plan says.
@@ -138,21 +137,20 @@ func (a *apply) again(ctx context.Context, c *catalogue, stay map[backup.ID]stri
 	if now.Decision, err = c.decide(now.policy, now.At, stay); err != nil {
 		return nil, err
 	}
-	if now.Delete, err = now.doomed(ctx, a.repo, c); err != nil {
+	if now.Delete, err = now.find(ctx, a.repo, c); err != nil {
 		return nil, err
 	}
-	for i, planned := range a.plan.Delete {
-		asked := make(map[string]bool, len(planned.objects))
-		for _, info := range planned.objects {
+	for i, found := range now.Delete {
+		asked := map[string]bool{}
+		for _, info := range a.plan.doomed(found.Kind) {
 			asked[info.Key] = true
 		}
-		d := Deletion{Kind: planned.Kind}
-		for _, info := range now.Delete[i].objects {
+		now.Delete[i] = Deletion{Kind: found.Kind}
+		for _, info := range found.objects {
 			if asked[info.Key] {
-				d.add(info)
+				now.Delete[i].add(info)
 			}
 		}
-		now.Delete[i] = d
 	}
 	return &now, nil
 }
@@ -191,11 +189,11 @@ func (a *apply) confirm(ctx context.Context) error {
 }
 
 // drop deletes manifests, and returns of which backups it may not, with everything else that is to stay.
-func (a *apply) drop(ctx context.Context, c *catalogue, manifests Deletion) (stay map[backup.ID]string, err error) {
+func (a *apply) drop(ctx context.Context, c *catalogue, manifests []repo.Info) (stay map[backup.ID]string, err error) {
 	stay = map[backup.ID]string{}
-	done := Deletion{Kind: manifests.Kind}
+	done := Deletion{Kind: Manifests}
 	defer func() { a.result.Deleted = append(a.result.Deleted, done) }()
-	for _, info := range manifests.objects { // one by one: deciding anew in between would decide the same
+	for _, info := range manifests { // one by one: deciding anew in between would decide the same
 		id := backup.ID(strings.TrimPrefix(info.Key, "backups/"))
 		if err := a.hold(); err != nil {
 			return nil, err
@@ -290,12 +288,12 @@ func (a *apply) hold() error {
 }
 
 // delete deletes the objects of a kind that are still to be.
-func (a *apply) delete(ctx context.Context, d Deletion, still func(key string) bool) error {
-	done := Deletion{Kind: d.Kind}
+func (a *apply) delete(ctx context.Context, kind string, doomed []repo.Info, still func(key string) bool) error {
+	done := Deletion{Kind: kind}
 	var mu sync.Mutex
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(4 * runtime.GOMAXPROCS(0)) // mostly waits for the store
-	for _, info := range d.objects {
+	for _, info := range doomed {
 		if gctx.Err() != nil {
 			break
 		}

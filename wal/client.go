@@ -42,8 +42,9 @@ func (c Client) Push(ctx context.Context, path string) error {
 
 // Fetch is [Archive.Fetch] by way of the server: the file is written beside dst, by the server but with this process's
 // rights, and renamed, or is one that the server has fetched ahead, where this process may rename that. Like
-// [Prefetcher.Fetch] it does not sync dst. An error matches fs.ErrNotExist only when the archive itself has answered so, and never
-// because there is no server, no socket or no directory. Others are as with [Client.Push], and *[repo.CorruptError].
+// [Prefetcher.Fetch] it does not sync dst. An error matches fs.ErrNotExist only when the archive itself has answered so,
+// and never because there is no server, no socket or no directory. Others are as with [Client.Push], and
+// *[repo.CorruptError].
 func (c Client) Fetch(ctx context.Context, name, dst string) error {
 	n, err := ParseName(name)
 	if err != nil {

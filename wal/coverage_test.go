@@ -228,8 +228,10 @@ func TestGapsOfTimelines(t *testing.T) {
 		{"on one", of(two, []wal.Range{run(1, 1, 3), run(1, 5, 9)}, []wal.Range{run(2, 10, 19)}), []wal.Range{run(1, 4, 4)}},
 		{"before a promotion", of(two, []wal.Range{run(1, 1, 7)}, []wal.Range{run(2, 10, 12)}), []wal.Range{run(1, 8, 9)}},
 		{"behind one", of(two, []wal.Range{run(1, 1, 9)}, []wal.Range{run(2, 12, 12)}), []wal.Range{run(2, 10, 11)}},
-		{"all of a timeline, told once", of(two, []wal.Range{run(1, 1, 8)}, nil, []wal.Range{run(3, 21, 30)}),
-			[]wal.Range{run(1, 9, 9), run(2, 10, 19), run(3, 20, 20)}},
+		{
+			"all of a timeline, told once", of(two, []wal.Range{run(1, 1, 8)}, nil, []wal.Range{run(3, 21, 30)}),
+			[]wal.Range{run(1, 9, 9), run(2, 10, 19), run(3, 20, 20)},
+		},
 		{"on a timeline that others come of", of(two, []wal.Range{run(1, 1, 3), run(1, 5, 8)}, []wal.Range{run(2, 10, 19)},
 			[]wal.Range{run(3, 20, 30)}), []wal.Range{run(1, 4, 4), run(1, 9, 9)}},
 	} {

@@ -14,9 +14,9 @@ import (
 )
 
 // keptIndexes are the indexes of segments that this host has archived of late: to roll them up, and for a host that cannot
-// read the repository to know what its own backups need. An index is a file,
-// indexes/<system id>/<group>/<segment> in the state directory, which begins with a sum of its name and content. It is written without syncing: what a crash leaves of one has not
-// that sum, and is not used.
+// read the repository to know what its own backups need. An index is a file, indexes/<system id>/<group>/<segment> in the
+// state directory, which begins with a sum of its name and content. It is written without syncing: what a crash leaves of
+// one has not that sum, and is not used.
 //
 // The zero value keeps nothing.
 type keptIndexes struct{ dir string }

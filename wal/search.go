@@ -31,9 +31,9 @@ func (q Query) overlaps(first, last time.Time) bool {
 	return (q.From.IsZero() || !last.Before(q.From)) && (q.To.IsZero() || !first.After(q.To))
 }
 
-// Search yields what the archive's cluster did, in the order of the WAL. After an error it yields nothing more. Where segments are
-// missing or damaged it goes on behind them, and what they tell is not there: [Coverage] names the gaps, and the damage
-// is logged. The last segment may be held in part (see [Archive.Receive]).
+// Search yields what the archive's cluster did, in the order of the WAL. After an error it yields nothing more. Where
+// segments are missing or damaged it goes on behind them, and what they tell is not there: [Coverage] names the gaps, and
+// the damage is logged. The last segment may be held in part (see [Archive.Receive]).
 func (a *Archive) Search(ctx context.Context, q Query) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		cov, err := a.Coverage(ctx)

@@ -24,7 +24,8 @@ func (c *planCommand) Run(ctx context.Context, a *app) error {
 	return a.print(p, func(w *strings.Builder) { fmt.Fprint(w, p) })
 }
 
-// prepare opens the repository and plans, and tells what will be undone where that is asked for. That a target cannot be reached is printed as a plan is.
+// prepare opens the repository and plans, and tells what will be undone where that is asked for. That a target cannot be
+// reached is printed as a plan is.
 func (t *target) prepare(ctx context.Context, a *app, undone bool) (*repo.Repo, *restore.Plan, error) {
 	to, err := t.target()
 	if err != nil {

@@ -13,19 +13,19 @@ import (
 
 // verifyCommand makes sure that the repository can be restored from.
 type verifyCommand struct {
-	ID       string        `arg:"" optional:"" help:"Backup, as listed. Default: the whole repository."`
-	ReadData bool          `help:"Read content as well, as far as it is due."`
-	MaxAge   time.Duration `default:"720h" placeholder:"D" help:"Do not read again what was found right for so long; 0 reads all. Default: ${default}."`
-	Sample   int64         `placeholder:"BYTES" help:"Read so much of what is due, chosen at random. Default: all."`
-	KeepWAL  time.Duration `name:"keep-wal" placeholder:"D" help:"Take it for no problem that older WAL is missing between backups, as retention leaves it."`
-	Jobs     int           `help:"How many objects to read beside each other. Default: the number of processors."`
-	Rate     int64         `placeholder:"BYTES/S" help:"Limit on reading."`
+	ID       string `arg:"" optional:"" help:"Backup, as listed. Default: the whole repository."`
+	ReadData bool   `help:"Read content as well, as far as it is due."`
+	MaxAge   days   `default:"30d" placeholder:"D" help:"Do not read again what was found right for so long; 0 reads all. Default: ${default}."`
+	Sample   int64  `placeholder:"BYTES" help:"Read so much of what is due, chosen at random. Default: all."`
+	KeepWAL  days   `name:"keep-wal" placeholder:"D" help:"Take it for no problem that older WAL is missing between backups, as retention leaves it."`
+	Jobs     int    `help:"How many objects to read beside each other. Default: the number of processors."`
+	Rate     int64  `placeholder:"BYTES/S" help:"Limit on reading."`
 }
 
 // Run runs the command. The report is printed whatever it says.
 func (c *verifyCommand) Run(ctx context.Context, a *app) error {
 	o := &backup.VerifyOptions{
-		ReadData: c.ReadData, MaxAge: c.MaxAge, Sample: c.Sample, KeepWAL: c.KeepWAL, Jobs: c.Jobs, Rate: c.Rate, Logger: a.logger(),
+		ReadData: c.ReadData, MaxAge: time.Duration(c.MaxAge), Sample: c.Sample, KeepWAL: time.Duration(c.KeepWAL), Jobs: c.Jobs, Rate: c.Rate, Logger: a.logger(),
 		Progress: a.meter().verify(),
 	}
 	if c.MaxAge == 0 {

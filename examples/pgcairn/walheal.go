@@ -11,8 +11,8 @@ import (
 
 // walHealCommand closes the gaps of repositories that were out of reach for a while.
 type walHealCommand struct {
-	PGData string        `name:"pgdata" placeholder:"DIR" help:"Data directory of the server: what its pg_wal still has is not fetched, which takes no identity."`
-	MaxAge time.Duration `default:"168h" placeholder:"D" help:"What a repository was given longer ago, others are not given any more."`
+	PGData string `name:"pgdata" placeholder:"DIR" help:"Data directory of the server: what its pg_wal still has is not fetched, which takes no identity."`
+	MaxAge days   `default:"168h" placeholder:"D" help:"What a repository was given longer ago, others are not given any more."`
 }
 
 // healedDoc is what came of a repository.
@@ -33,7 +33,7 @@ func (c *walHealCommand) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	healed, failed := all.Heal(ctx, &wal.HealOptions{PGData: c.PGData, MaxAge: c.MaxAge})
+	healed, failed := all.Heal(ctx, &wal.HealOptions{PGData: c.PGData, MaxAge: time.Duration(c.MaxAge)})
 	doc := struct {
 		Repositories []healedDoc `json:"repositories"`
 	}{}

@@ -177,9 +177,9 @@ func (w *writer) put() error {
 // may only write get no such second answer.
 //
 // An object that is there after an upload that was not permitted, or got no answer, is one that exists too. Object Lock
-// may be what does not permit it: versitygw says so before it looks at the condition. Without an answer, either the answer was lost after
-// the work was done; or it was a refusal, which a service may send and hang up before it has read a large body, so that
-// the client's system drops it.
+// may be what does not permit it: versitygw says so before it looks at the condition. Without an answer, either the answer
+// was lost after the work was done; or it was a refusal, which a service may send and hang up before it has read a large
+// body, so that the client's system drops it.
 func (w *writer) failure(op string, err error) error {
 	refused := refused(err)
 	if !refused && (w.ctx.Err() != nil || answered(err)) {

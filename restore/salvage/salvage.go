@@ -18,9 +18,9 @@ import (
 // Options are the options of [Run]. A nil *Options, and the zero value of each field, is its default.
 type Options struct {
 	// Dump, when set, is written all tables to, as an archive of the custom format, by the pg_dump of the cluster's major
-	// version. pg_restore brings them back, with their indexes, constraints, triggers and owned sequences, and without what else
-	// they depend on, such as schemas, types and functions. To an *os.File pg_dump writes by itself, and notes where the data
-	// of each table begins, if it can seek in it. When Run fails, what was written is not to be used.
+	// version. pg_restore brings them back, with their indexes, constraints, triggers and owned sequences, and without
+	// what else they depend on, such as schemas, types and functions. To an *os.File pg_dump writes by itself, and notes
+	// where the data of each table begins, if it can seek in it. When Run fails, what was written is not to be used.
 	Dump io.Writer
 
 	// Func, when set, is called with a connection to the database as the superuser, before Dump is written: to read rows, by
@@ -37,9 +37,9 @@ type Options struct {
 	// database, and of the plan's WALBytes.
 	Dir string
 
-	// BinDir, User, Role, Preload, Settings and Env are those of [drill.Options]: where the programs of PostgreSQL are, with
-	// pg_dump among them for Dump; who runs the server, which root has to say; the superuser to connect as; and how the server runs. A table
-	// whose access method or types are of a library that has to be preloaded needs Preload.
+	// BinDir, User, Role, Preload, Settings and Env are those of [drill.Options]: where the programs of PostgreSQL are,
+	// with pg_dump among them for Dump; who runs the server, which root has to say; the superuser to connect as; and how
+	// the server runs. A table whose access method or types are of a library that has to be preloaded needs Preload.
 	BinDir, User, Role, Preload string
 	Settings                    map[string]string
 	Env                         []string
