@@ -198,7 +198,7 @@ func TestAwaitWAL(t *testing.T) {
 			want:  func(t *testing.T, err error, _ time.Duration) { require.NoError(t, err) },
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		each := func(t *testing.T, take func(context.Context, *repo.Repo, backup.Source, *backup.Options) error) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				r, err := repo.Init(t.Context(), repotest.Mem(nil), nil)
@@ -218,7 +218,7 @@ func TestAwaitWAL(t *testing.T) {
 				}
 				var log bytes.Buffer
 				begun := time.Now()
-				_, err = backup.Take(ctx, r, f, &backup.Options{Jobs: 1, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
+				err = take(ctx, r, f, &backup.Options{Jobs: 1, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 				tt.want(t, err, time.Since(begun))
 				if tt.warns == "" {
 					require.Empty(t, log.String())
@@ -233,6 +233,18 @@ func TestAwaitWAL(t *testing.T) {
 				} else {
 					requireSound(t, r)
 				}
+			})
+		}
+		t.Run(name, func(t *testing.T) {
+			each(t, func(ctx context.Context, r *repo.Repo, s backup.Source, o *backup.Options) error {
+				_, err := backup.Take(ctx, r, s, o)
+				return err
+			})
+		})
+		t.Run(name+", of several", func(t *testing.T) {
+			each(t, func(ctx context.Context, r *repo.Repo, s backup.Source, o *backup.Options) error {
+				_, err := backup.TakeAll(ctx, []*repo.Repo{r}, s, &backup.AllOptions{Options: *o})
+				return err
 			})
 		})
 	}

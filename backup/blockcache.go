@@ -2,17 +2,16 @@ package backup
 
 import (
 	"context"
-	"errors"
-	"io"
 	"slices"
 	"sync"
 	"time"
 )
 
 const (
-	cachedBlock  = 1 << 20 // bytes, that are read at once
-	cachedBlocks = 64      // that are kept at most
-	passedOn     = 16      // after so many later ones, who has not had all of a block does not want the rest
+	sharedBlock = 1 << 20  // bytes of a block where files are read whole: it is read at once
+	sharedPage  = 8 << 10  // and at most where they are read in part: only what is asked for is read
+	sharedBytes = 64 << 20 // that are kept at most
+	passedOn    = 16 << 20 // after so many later bytes, who has not had all of a block does not want the rest
 )
 
 // blockCache keeps what one reader of files has read until the others have it too. Each gets what is kept once: who reads
@@ -20,35 +19,44 @@ const (
 type blockCache struct {
 	ctx      context.Context //nolint:containedctx // as that of shared
 	patience time.Duration
-	spare    sync.Pool // of *[]byte
+	size     int64     // of a block, at most
+	spare    sync.Pool // of *[]byte of that size
 
 	mu      sync.Mutex
-	readers map[int]int // for whom blocks are kept, and the latest that each has touched
-	made    int         // blocks
+	readers map[int]int64 // for whom blocks are kept, and the latest that each has touched
+	made    int64         // bytes that were read so far
+	held    int64         // bytes that are kept
 	blocks  map[blockKey]*block
 	oldest  []*block      // in the order in which they were made
 	room    chan struct{} // closed when there may be room again
 }
 
 type blockKey struct {
-	path   string
-	number int64
+	path string
+	off  int64
+	n    int
 }
 
 // block is a part of a file.
 type block struct {
 	key   blockKey
-	made  int             // how many were made before, and this
+	made  int64           // how many bytes were read before it
+	held  int64           // bytes
 	ready chan struct{}   // closed when it has been read
-	data  []byte          // shorter than cachedBlock at the end of the file
+	data  []byte          // shorter than a block at the end of the file
 	err   error           // it could not be read
 	owed  map[int][]Range // by reader, what it has had
 }
 
-func newBlockCache(ctx context.Context, patience time.Duration) *blockCache {
-	return &blockCache{
-		ctx: ctx, patience: patience, readers: map[int]int{}, blocks: map[blockKey]*block{}, room: make(chan struct{}),
+// newBlockCache makes one for files that are read whole, or in part.
+func newBlockCache(ctx context.Context, patience time.Duration, whole bool) *blockCache {
+	c := &blockCache{
+		ctx: ctx, patience: patience, size: sharedPage, readers: map[int]int64{}, blocks: map[blockKey]*block{}, room: make(chan struct{}),
 	}
+	if whole {
+		c.size = sharedBlock
+	}
+	return c
 }
 
 func (c *blockCache) join(reader int) { c.readers[reader] = 0 }
@@ -75,6 +83,7 @@ func (c *blockCache) sweep(b *block) {
 		return
 	}
 	delete(c.blocks, b.key)
+	c.held -= b.held
 	c.oldest = slices.DeleteFunc(c.oldest, func(x *block) bool { return x == b })
 	close(c.room)
 	c.room = make(chan struct{})
@@ -97,74 +106,44 @@ func (c *blockCache) passOver() {
 	}
 }
 
-// readAt reads from blocks that are kept, or have to be read.
-func (c *blockCache) readAt(f *sharedContent, p []byte, off int64) (n int, err error) {
-	for n < len(p) {
-		at := off + int64(n)
-		want := p[n:min(len(p), n+int(cachedBlock-at%cachedBlock))]
-		k, err := c.part(f, want, at)
-		if n += k; err != nil {
-			return n, err
-		}
-		if k < len(want) {
-			return n, io.EOF
-		}
+// loaded gives a block what was read of it, by the reader whose it is.
+func (c *blockCache) loaded(b *block, data []byte, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b.data, b.err = data, err
+	c.made += int64(len(data))
+	if c.blocks[b.key] == b {
+		c.held += int64(cap(data)) - b.held
+		b.held = int64(cap(data))
 	}
-	return n, nil
+	close(b.ready)
 }
 
-// part is readAt within a block.
-func (c *blockCache) part(f *sharedContent, p []byte, off int64) (int, error) {
-	reader, key := f.m.number, blockKey{f.path, off / cachedBlock}
-	from := int(off % cachedBlock)
-	b, mine := c.find(reader, key, Range{Offset: int64(from), Length: len(p)})
-	if b == nil {
-		return f.read(p, off)
-	}
-	if mine {
-		b.data, b.err = c.load(f, key)
-		close(b.ready)
-	}
+// take copies what a block has from an offset in it for a reader, who has asked for it by find; ok is false where the block
+// could not be read.
+func (c *blockCache) take(reader int, b *block, p []byte, from int) (n int, ok bool, err error) {
 	select {
 	case <-b.ready:
 	case <-c.ctx.Done():
-		return 0, c.ctx.Err()
+		return 0, false, c.ctx.Err()
 	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer c.sweep(b)
 	if b.err != nil {
 		b.owed = nil
-		c.sweep(b)
-		c.mu.Unlock()
-		return f.read(p, off) // which fails by itself
+		return 0, false, nil
 	}
-	n := copy(p, b.data[min(from, len(b.data)):])
-	if had, ok := b.owed[reader]; ok && covers(had, len(b.data)) {
+	if had, owed := b.owed[reader]; owed && covers(had, len(b.data)) {
 		delete(b.owed, reader)
 	}
-	c.sweep(b)
-	c.mu.Unlock()
-	return n, nil
+	return copy(p, b.data[min(from, len(b.data)):]), true, nil
 }
 
-// load reads a block. Small files take no more memory than they have.
-func (c *blockCache) load(f *sharedContent, key blockKey) ([]byte, error) {
-	buf, ok := c.spare.Get().(*[]byte)
-	if !ok {
-		buf = new(make([]byte, cachedBlock))
-	}
-	n, err := f.read(*buf, key.number*cachedBlock)
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	if n > cachedBlock/2 {
-		return (*buf)[:n], err
-	}
-	defer c.spare.Put(buf)
-	return slices.Clone((*buf)[:n]), err
-}
-
-// find returns the block that a reader is to have a range of; mine, that it has to read it. Nil is to read by itself.
-func (c *blockCache) find(reader int, key blockKey, r Range) (b *block, mine bool) {
+// find returns the block that a reader is to have a range of; mine, that it has to read it, and to call loaded. Nil is to
+// read by itself, as it does where there is no room and it may not wait for it, or is not the first: who is behind and
+// wants what is not kept may be the only one to want it.
+func (c *blockCache) find(reader int, key blockKey, r Range, wait bool) (b *block, mine bool) {
 	late := time.NewTimer(c.patience)
 	defer late.Stop()
 	c.mu.Lock()
@@ -186,8 +165,12 @@ func (c *blockCache) find(reader int, key blockKey, r Range) (b *block, mine boo
 		if len(c.readers) == 1 {
 			return nil, false // nobody else wants it
 		}
-		if len(c.blocks) < cachedBlocks {
+		if c.held+int64(key.n) <= sharedBytes {
 			break
+		}
+		if !wait || c.behind(reader) {
+			c.readers[reader] += int64(key.n)
+			return nil, false
 		}
 		room := c.room
 		c.mu.Unlock()
@@ -202,15 +185,25 @@ func (c *blockCache) find(reader int, key blockKey, r Range) (b *block, mine boo
 			return nil, false
 		}
 	}
-	c.made++
-	c.readers[reader] = c.made
-	b = &block{key: key, made: c.made, ready: make(chan struct{}), owed: map[int][]Range{}}
+	c.readers[reader] = max(c.readers[reader], c.made)
+	b = &block{key: key, made: c.made, held: int64(key.n), ready: make(chan struct{}), owed: map[int][]Range{}}
+	c.held += b.held
 	for other := range c.readers {
 		b.owed[other] = nil
 	}
 	b.owed[reader] = []Range{r}
 	c.blocks[key], c.oldest = b, append(c.oldest, b)
 	return b, true
+}
+
+// behind tells whether somebody has read on further. c.mu is held.
+func (c *blockCache) behind(reader int) bool {
+	for _, at := range c.readers {
+		if at > c.readers[reader] {
+			return true
+		}
+	}
+	return false
 }
 
 // leaveBehind keeps nothing more for those who hold up a reader.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pgcairn/pgcairn/wal"
@@ -28,11 +30,14 @@ type shared struct {
 	names      *Catalog
 	catalogErr error
 
-	blocks *blockCache // nil when each reads by itself
+	blocks *blockCache
+	ranged atomic.Bool // contents are RangeReaders
 
 	mu      sync.Mutex
-	members map[int]*sharer // that have not come to their end
-	reading sync.RWMutex    // held for writing while the server's session stops
+	members map[int]*sharer         // that have not come to their end
+	files   map[string]*openFile    // that are open
+	opened  map[string]map[int]bool // and have been, and who is to have them for open as well, once
+	reading sync.RWMutex            // held for writing while the server's session stops
 	stopper sync.Once
 	ready   chan struct{} // closed when all that are left want to stop
 	stop    Stop
@@ -40,28 +45,23 @@ type shared struct {
 }
 
 func newShared(ctx context.Context, s Source, patience time.Duration, whole bool) *shared {
-	a := &shared{ctx: ctx, source: s, patience: patience, members: map[int]*sharer{}, ready: make(chan struct{})}
-	if whole {
-		a.blocks = newBlockCache(ctx, patience)
+	return &shared{
+		ctx: ctx, source: s, patience: patience, blocks: newBlockCache(ctx, patience, whole),
+		members: map[int]*sharer{}, files: map[string]*openFile{}, opened: map[string]map[int]bool{}, ready: make(chan struct{}),
 	}
-	return a
 }
 
 // join makes a member. drop cancels ctx, which is that of its backup.
 func (a *shared) join(number int, ctx context.Context, drop context.CancelCauseFunc) *sharer { //nolint:revive // ctx belongs to drop
 	m := &sharer{all: a, number: number, ctx: ctx, drop: drop}
 	a.members[number] = m
-	if a.blocks != nil {
-		a.blocks.join(number)
-	}
+	a.blocks.join(number)
 	return m
 }
 
 // leave is the end of a member, whatever it was.
 func (a *shared) leave(number int) {
-	if a.blocks != nil {
-		a.blocks.leave(number)
-	}
+	a.blocks.leave(number)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.members, number)
@@ -186,19 +186,29 @@ func (m *sharer) Summaries(ctx context.Context, t wal.Timeline, from, to wal.LSN
 	return nil, errors.New("backup: the server keeps no summaries of its WAL")
 }
 
+// Replayed implements Replayer. Where the server is, is not known of one that does not replay.
+func (m *sharer) Replayed(ctx context.Context) (Replay, error) {
+	if s, ok := m.all.session.(Replayer); ok {
+		return s.Replayed(ctx)
+	}
+	return Replay{LSN: math.MaxUint64}, nil
+}
+
+// connections implements connected.
+func (m *sharer) connections() int { return connections(m.all.session) }
+
 // Open implements Session.
-func (m *sharer) Open(ctx context.Context, path string) (Content, error) {
-	a := m.all
-	a.reading.RLock()
-	defer a.reading.RUnlock()
-	if a.dropped(m.number) {
-		return nil, errDropped
+func (m *sharer) Open(_ context.Context, path string) (Content, error) {
+	c := &sharedContent{m: m, path: path}
+	if !m.all.wasOpen(path, m) {
+		if err := c.open(); err != nil {
+			return nil, err
+		}
 	}
-	c, err := a.session.Open(ctx, path)
-	if err != nil {
-		return nil, err
+	if m.all.ranged.Load() {
+		return sharedRanges{c}, nil
 	}
-	return &sharedContent{m: m, path: path, own: c}, nil
+	return c, nil
 }
 
 // Stop implements Session: once all want to stop, or have kept the others waiting for too long.
@@ -208,9 +218,7 @@ func (m *sharer) Stop(ctx context.Context) (Stop, error) {
 	m.stopping = true
 	a.check()
 	a.mu.Unlock()
-	if a.blocks != nil {
-		a.blocks.leave(m.number) // what it reads from here on, it reads anew
-	}
+	a.blocks.leave(m.number) // what it reads from here on, it reads anew
 	late := time.NewTimer(a.patience)
 	defer late.Stop()
 	select {
@@ -230,32 +238,3 @@ func (m *sharer) Stop(ctx context.Context) (Stop, error) {
 
 // Close implements Session. The server's is closed when the last has come to its end.
 func (m *sharer) Close() error { return nil }
-
-// sharedContent is a file that several read.
-type sharedContent struct {
-	m    *sharer
-	path string
-	own  Content
-}
-
-// Close implements Content.
-func (c *sharedContent) Close() error { return c.own.Close() }
-
-// ReadAt implements Content.
-func (c *sharedContent) ReadAt(p []byte, off int64) (int, error) {
-	if b := c.m.all.blocks; b != nil {
-		return b.readAt(c, p, off)
-	}
-	return c.read(p, off)
-}
-
-// read reads from the server.
-func (c *sharedContent) read(p []byte, off int64) (int, error) {
-	a := c.m.all
-	a.reading.RLock()
-	defer a.reading.RUnlock()
-	if a.dropped(c.m.number) {
-		return 0, errDropped
-	}
-	return c.own.ReadAt(p, off)
-}

@@ -38,8 +38,8 @@ func (s *sqlSession) Replayed(ctx context.Context) (Replay, error) { return s.ho
 
 func (s *sqlSession) Start() Start { return s.start }
 
-// Connections is how many files can be read beside each other.
-func (s *sqlSession) Connections() int { return cap(s.readers.slots) }
+// connections implements connected: how many files can be read beside each other.
+func (s *sqlSession) connections() int { return cap(s.readers.slots) }
 
 // readControl reads pg_control by the connection that holds the backup.
 func (s *sqlSession) readControl(ctx context.Context) (pgfile.Control, []byte, error) {

@@ -141,6 +141,17 @@ type taker struct {
 	warned    atomic.Bool // that notes of packs cannot be kept
 }
 
+// connected is a session that reads files by connections, of which there are so many.
+type connected interface{ connections() int }
+
+// connections is by how many connections a session reads files; 0 is by none.
+func connections(s Session) int {
+	if s, ok := s.(connected); ok {
+		return s.connections()
+	}
+	return 0
+}
+
 func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 	id, there, err := t.newID(ctx)
 	if err != nil {
@@ -154,9 +165,7 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 	defer session.Close()
 	if t.options.Jobs <= 0 {
 		t.options.Jobs = runtime.GOMAXPROCS(0)
-		if s, ok := session.(interface{ Connections() int }); ok {
-			t.options.Jobs = max(t.options.Jobs, s.Connections())
-		}
+		t.options.Jobs = max(t.options.Jobs, connections(session))
 	}
 	start := session.Start()
 	if err := t.claim(ctx, start); err != nil {
@@ -165,8 +174,7 @@ func (t *taker) take(ctx context.Context, s Source, l *repo.Lease) (err error) {
 	// Once a server sends files it cannot be asked for anything else, and where they are read by connections, all that it
 	// permits may be in use.
 	_, listed := session.(Lister)
-	_, connections := session.(interface{ Connections() int })
-	beside := listed && !connections
+	beside := listed && connections(session) == 0
 	if !beside {
 		if err := t.name(ctx, session); err != nil {
 			return err

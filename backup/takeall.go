@@ -36,9 +36,10 @@ var errDropped = errors.New("backup: this repository held up the others, and was
 // TakeAll is [Take] into several repositories from one backup of the server. Each has its own lease, parent, plan and
 // keys, and fails by itself: what it fails with is in its result, and the others finish.
 //
-// Files that are read whole, those of full backups, are read once for all: what one reads is kept for the others, up to
-// 64 MiB, and the faster wait for the slower. Differences are read by each: they are of what each lacks. Pages are checked
-// and frames compressed for each. A source that sends files in its own order ([Streamer]) can feed only one.
+// What they all need is read once for all: what one reads is kept for the others, up to 64 MiB, and the faster wait for the
+// slower. Of differences, which are of what each lacks, that is what their parents have in common; they have it all when
+// each repository has had the same backups. The WAL that a backup needs is read for each, pages are checked and frames
+// compressed for each. A source that sends files in its own order ([Streamer]) can feed only one.
 //
 // The results are those of the repositories, in their order. The error is nil when there are enough backups.
 func TakeAll(ctx context.Context, repos []*repo.Repo, s Source, o *AllOptions) ([]Taken, error) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +16,7 @@ import (
 	"github.com/pgcairn/pgcairn/backup/backuptest"
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/repo/repotest"
+	"github.com/pgcairn/pgcairn/wal"
 	"github.com/stretchr/testify/require"
 )
 
@@ -25,9 +28,9 @@ type reads struct {
 }
 
 // large is a cluster with a relation of some megabytes, whose reads are counted.
-func large(r *reads) *backuptest.Cluster {
+func large(r *reads, logged bool) *backuptest.Cluster {
 	r.count = map[string]int{}
-	c := backuptest.New(&backuptest.Options{Hook: func(call backuptest.Call) error {
+	c := backuptest.New(&backuptest.Options{Logged: logged, Hook: func(call backuptest.Call) error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		switch {
@@ -46,8 +49,15 @@ func large(r *reads) *backuptest.Cluster {
 
 // TestTakeAllReadsOnce feeds three repositories, each with keys of its own, from one reading of the cluster.
 func TestTakeAllReadsOnce(t *testing.T) {
+	for name, logged := range map[string]bool{"pages that the WAL names": true, "all pages are compared": false} {
+		t.Run(name, func(t *testing.T) { readsOnce(t, logged) })
+	}
+}
+
+func readsOnce(t *testing.T, logged bool) {
+	t.Helper()
 	var seen reads
-	c := large(&seen)
+	c := large(&seen, logged)
 	var repos []*repo.Repo
 	for i := range 3 {
 		var cipher repo.Cipher
@@ -71,6 +81,34 @@ func TestTakeAllReadsOnce(t *testing.T) {
 		require.NoError(t, c.Compare(run(t, r, nil)))
 	}
 
+	// Of a difference, what they all lack is read once as well. It is in several relations, in pages apart and in runs.
+	for i := range 3 {
+		file := fmt.Sprintf("base/1/%d", 20000+i)
+		content, err := c.Read(file)
+		require.NoError(t, err)
+		for _, block := range []uint32{3, 4, 5, 90, 200, 499} {
+			copy(content[block*8192:], backuptest.Pages(block, 1, uint64(c.LSN()), "changed"))
+		}
+		c.Write(file, content)
+	}
+	c.Switch(1)
+	for _, r := range repos {
+		a, err := wal.NewArchive(r, nil)
+		require.NoError(t, err)
+		require.NoError(t, c.Archive(t.Context(), a))
+	}
+	clear(seen.count)
+	taken, err = backup.TakeAll(t.Context(), repos, c, &backup.AllOptions{Options: backup.Options{Type: backup.Incremental, Jobs: 1}})
+	require.NoError(t, err)
+	require.Greater(t, len(seen.count), 10)
+	for what, n := range seen.count {
+		require.Equal(t, 1, n, what)
+	}
+	for i, r := range repos {
+		require.Equal(t, backup.Incremental, taken[i].Manifest.Type)
+		require.NoError(t, c.Compare(run(t, r, nil)))
+	}
+
 	// Each has its own parent: a difference is what each lacks.
 	_, err = backup.Take(t.Context(), repos[1], c, nil)
 	require.NoError(t, err)
@@ -82,6 +120,24 @@ func TestTakeAllReadsOnce(t *testing.T) {
 		all := requireSound(t, r)
 		require.Equal(t, all[len(all)-2].ID, taken[i].Manifest.Parent)
 		require.NoError(t, c.Compare(run(t, r, nil)))
+	}
+}
+
+// A file that has vanished by the time that it is opened is in no backup, whoever was the first to find out.
+func TestTakeAllOfAFileThatVanishes(t *testing.T) {
+	const gone = "base/1/20001"
+	c := backuptest.New(&backuptest.Options{Hook: func(call backuptest.Call) error {
+		if call.Op == backuptest.OpOpen && call.Path == gone {
+			return &fs.PathError{Op: "open", Path: gone, Err: fs.ErrNotExist}
+		}
+		return nil
+	}})
+	c.Write(gone, backuptest.Pages(0, 3, 1<<24, "text"))
+	repos := []*repo.Repo{newRepo(t, nil, nil), newRepo(t, nil, nil)}
+	taken, err := backup.TakeAll(t.Context(), repos, c, nil)
+	require.NoError(t, err)
+	for _, b := range taken {
+		require.False(t, slices.ContainsFunc(b.Manifest.FileList, func(f backup.File) bool { return f.Path == gone }))
 	}
 }
 
@@ -128,7 +184,7 @@ func TestTakeAllDropsWhoHoldsUpTheOthers(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				fault.Do = repotest.Stall()
 				var seen reads
-				c := large(&seen)
+				c := large(&seen, false)
 				mem := repotest.Mem(nil)
 				newRepo(t, mem, nil)
 				faulty := repotest.Faulty(mem, fault)
