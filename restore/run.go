@@ -57,7 +57,9 @@ type Options struct {
 
 	// RestoreCommand is the restore_command by which PostgreSQL is to fetch WAL. The default, empty, stages the WAL of
 	// the plan in pg_wal, so that no program is needed to recover. Recovery goes on when Run has returned: until it has
-	// ended, see to it that retention does not take the WAL away, by backup.Use or by not running it.
+	// ended, see to it that retention does not take the WAL away, by backup.Use or by not running it. To PostgreSQL a
+	// segment that is missing is the end of the WAL, and it goes on from there without a word; so for one of Plan.WAL the
+	// command should exit with a status above 125, which stops the server.
 	RestoreCommand string
 
 	// Action is what PostgreSQL does at the target. The default is Promote. A standby has none.

@@ -33,7 +33,7 @@ func TestHints(t *testing.T) {
 		&repo.FormatError{}, &repo.LeaseError{}, &repo.HardLinkError{Err: syscall.EPERM}, &repo.CorruptError{Err: errors.New("x")},
 		crypto.ErrNoRecipients, &crypto.IdentityError{},
 		&repo.LeaseError{Name: "keys"}, &repo.LockoutError{Err: &crypto.IdentityError{}}, &repo.RotationError{},
-		&wal.ForeignError{}, &wal.ForeignError{Earlier: true}, &wal.AmbiguousError{}, &wal.ConflictError{}, &wal.SegmentError{Err: errors.New("x")}, &wal.NameError{},
+		&wal.ForeignError{}, &wal.ForeignError{Earlier: true}, &wal.AmbiguousError{}, &wal.ConflictError{}, &wal.SegmentError{Err: errors.New("x")}, &wal.NameError{}, &holeError{},
 		&wal.RemovedError{Segment: wal.Segment{Timeline: 1, Size: wal.MinSegmentSize}}, &pgconn.PgError{Code: "42704", Message: "replication slot \"x\" does not exist"},
 		&backup.PromotedError{}, &backup.VersionError{}, &backup.DirectoryError{}, &backup.ClockError{}, &backup.MissingWALError{},
 		&backup.SettingError{}, &backup.PrivilegeError{}, &backup.SessionLostError{Err: errors.New("x")}, &backup.OtherServerError{}, &backup.ArchiveError{}, &noBackupError{fs.ErrNotExist},

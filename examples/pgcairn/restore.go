@@ -72,7 +72,7 @@ func (c *restoreCommand) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	if c.WAL == "command" {
-		if o.RestoreCommand, err = fetchCommand(a, p.Backup.SystemID); err != nil {
+		if o.RestoreCommand, err = fetchCommand(a, p, follow != nil); err != nil {
 			return err
 		}
 	}
@@ -104,8 +104,8 @@ func (c *restoreCommand) Run(ctx context.Context, a *app) error {
 }
 
 // fetchCommand is the restore_command that calls this program again, with the same repositories and identities, for
-// the WAL of one cluster.
-func fetchCommand(a *app, systemID uint64) (string, error) {
+// the WAL of one cluster. What the plan takes must not have gone by then, or recovery would end early.
+func fetchCommand(a *app, p *restore.Plan, standby bool) (string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", err
@@ -125,5 +125,9 @@ func fetchCommand(a *app, systemID uint64) (string, error) {
 		}
 		args = append(args, "--identity", abs)
 	}
-	return restore.Command(append(args, "wal", "fetch", "--system-id", strconv.FormatUint(systemID, 10))...) + " %f %p", nil
+	args = append(args, "wal", "fetch", "--system-id", strconv.FormatUint(p.Backup.SystemID, 10))
+	if !standby { // which streams what the archive does not have
+		args = append(args, needs(p.WAL)...)
+	}
+	return restore.Command(args...) + " %f %p", nil
 }

@@ -14,6 +14,7 @@ type walFetchCommand struct {
 	Socket   string        `placeholder:"PATH" help:"Go by way of the program that serves this Unix socket; nothing else is opened here."`
 	Timeout  time.Duration `default:"0s" placeholder:"D" help:"Give up after so long. Default: never."`
 	SystemID uint64        `name:"system-id" placeholder:"N" help:"Cluster whose WAL is meant, by its system identifier, where the repository has belonged to several. Default: the one in whose data directory DEST is."`
+	Needs    []needed      `placeholder:"FIRST-LAST" help:"Segments that the recovery was planned with: when one of them is missing, that is a failure and not the end of the WAL. May be given several times, as restore --wal command does."`
 	Prefetch int           `placeholder:"N" help:"Bring the next segments as well, to the state directory, where the next calls find them."`
 	Name     string        `arg:"" help:"Segment, or other file of the archive: %f."`
 	Dest     string        `arg:"" help:"Where to put it: %p."`
@@ -31,7 +32,7 @@ func (c *walFetchCommand) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	if err != nil {
-		return missing
+		return owed(c.Needs, c.Name, missing)
 	}
 	return a.print(map[string]string{"name": c.Name, "destination": c.Dest}, nil)
 }

@@ -72,6 +72,48 @@ func TestRecoveryFetchesAhead(t *testing.T) {
 	}
 }
 
+// TestRecoveryStopsAtAHole deletes a segment after a restore that is to fetch it. Recovery must not end there, as it does
+// where the WAL ends, but fail; and go on when the segment is back. The path crosses timelines, where PostgreSQL asks for
+// files that nobody has.
+func TestRecoveryStopsAtAHole(t *testing.T) {
+	for _, major := range []int{13, 18} {
+		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
+			h := newHost(t)
+			h.writer().ok(t, "init")
+			c := newCluster(t, h, &pgtest.Options{Major: major, SegmentSize: 1 << 20})
+			h.writer().with("PGHOST="+c.Socket, "PGUSER=postgres").ok(t, "backup", "--pgdata", c.Data)
+			writeSegments(t, c, 5)
+			lost := pgtest.Value[string](t, c, `select pg_walfile_name(pg_current_wal_lsn())`)
+			writeSegments(t, c, 5)
+			c.Stop(t)
+			require.NoError(t, os.WriteFile(filepath.Join(c.Data, "standby.signal"), nil, 0o644))
+			pgtest.Own(t, c.Data)
+			c.StartStandby(t)
+			c.Exec(t, "select pg_promote()", "checkpoint")
+			writeSegments(t, c, 5)
+			archiveAll(t, c)
+			want := pgtest.Checksums(t, c)
+
+			dir := filepath.Join(pgtest.Dir(t), "data")
+			h.reader().ok(t, "restore", dir, "--wal", "command")
+			var file string
+			require.NoError(t, filepath.WalkDir(filepath.Join(h.repo, "wal"), func(path string, _ os.DirEntry, err error) error {
+				if filepath.Base(path) == lost {
+					file = path
+				}
+				return err
+			}))
+			require.NoError(t, os.Rename(file, file+".away"))
+			_, err := pgtest.TryBoot(t, dir, 0, nil)
+			require.ErrorContains(t, err, "segment "+lost+" was there when this recovery was planned, and is gone")
+			require.ErrorContains(t, err, "exit code 200")
+
+			require.NoError(t, os.Rename(file+".away", file))
+			require.Equal(t, want, pgtest.Checksums(t, pgtest.Boot(t, dir, 0, nil)))
+		})
+	}
+}
+
 // writeSegments has a server write so many segments of 1 MiB or more, of small transactions beside large ones.
 func writeSegments(t *testing.T, c *pgtest.Cluster, n int) {
 	t.Helper()
