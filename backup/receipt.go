@@ -56,15 +56,17 @@ func (t *Receipt) Covers(o *Receipt) bool {
 
 const (
 	receiptFolder   = "receipts/"
-	keptReceipts    = 20   // of a kind; older ones are deleted
+	newReceipts     = 20   // of a kind, that stay whatever they say
+	oldReceipts     = 20   // and that stay besides, since they tell what none of the others does
 	receiptBackups  = 100  // that a receipt tells
 	maxProblemBytes = 1000 // of the problem that it tells
 )
 
 func (k ReceiptKind) prefix() string { return receiptFolder + string(k) + "/" }
 
-// WriteReceipt puts a receipt in the repository. Of each kind the 20 newest stay, and older ones are deleted, where that is
-// allowed: where it is not, they do no harm.
+// WriteReceipt puts a receipt in the repository. Of each kind the 20 newest stay; of those before, up to 20 that found
+// something, or are about the whole repository, until one covers them. Others are deleted, where that is allowed: where it
+// is not, they do no harm.
 func WriteReceipt(ctx context.Context, r *repo.Repo, t *Receipt) error {
 	if t.Kind != ReceiptVerify && t.Kind != ReceiptDrill {
 		return fmt.Errorf("backup: receipt: there is no kind %q", t.Kind)
@@ -92,8 +94,23 @@ func WriteReceipt(ctx context.Context, r *repo.Repo, t *Receipt) error {
 	if err != nil {
 		return fmt.Errorf("backup: receipt: %w", err)
 	}
-	prune(ctx, r, before[:max(0, len(before)+1-keptReceipts)])
+	pruneReceipts(ctx, r, before[:max(0, len(before)+1-newReceipts)], &kept)
 	return nil
+}
+
+// pruneReceipts deletes old receipts, oldest first, but for those that tell what the newest does not.
+func pruneReceipts(ctx context.Context, r *repo.Repo, keys []string, newest *Receipt) {
+	var drop, stay []string
+	for _, key := range keys[max(0, len(keys)-oldReceipts-1):] {
+		old := &Receipt{}
+		if r.ReadRecord(ctx, key, old) != nil || newest.Covers(old) || old.OK && !old.Whole {
+			drop = append(drop, key)
+		} else {
+			stay = append(stay, key)
+		}
+	}
+	drop = append(drop, stay[:max(0, len(stay)-oldReceipts)]...)
+	prune(ctx, r, slices.Concat(keys[:max(0, len(keys)-oldReceipts-1)], drop))
 }
 
 // prune deletes what is not needed any more, as far as that is allowed.
@@ -122,7 +139,7 @@ func LastReceipt(ctx context.Context, r *repo.Repo, kind ReceiptKind) (*Receipt,
 	return nil, fmt.Errorf("backup: there is no receipt of a %s: %w", kind, fs.ErrNotExist)
 }
 
-// Receipts returns the receipts of a kind, the newest first, and no more than 20. Those that are corrupt are passed over, and
+// Receipts returns the receipts of a kind, the newest first, and no more than 40. Those that are corrupt are passed over, and
 // reported in the error as *[repo.CorruptError]; the others are returned all the same. None at all is no error. It takes a
 // request for each.
 func Receipts(ctx context.Context, r *repo.Repo, kind ReceiptKind) ([]*Receipt, error) {
@@ -130,7 +147,8 @@ func Receipts(ctx context.Context, r *repo.Repo, kind ReceiptKind) ([]*Receipt, 
 	if err != nil {
 		return nil, err
 	}
-	return readReceipts(ctx, r, keys[max(0, len(keys)-keptReceipts):], keptReceipts)
+	const all = newReceipts + oldReceipts
+	return readReceipts(ctx, r, keys[max(0, len(keys)-all):], all)
 }
 
 // readReceipts reads receipts, the last first, until there are enough.

@@ -90,7 +90,7 @@ func TestReceiptsArePruned(t *testing.T) {
 			r, err := repo.Init(t.Context(), s, &repo.Options{Now: func() time.Time { return at }})
 			require.NoError(t, err)
 			for i := range 30 {
-				require.NoError(t, backup.WriteReceipt(t.Context(), r, &backup.Receipt{Kind: backup.ReceiptDrill, Objects: i + 1}))
+				require.NoError(t, backup.WriteReceipt(t.Context(), r, &backup.Receipt{Kind: backup.ReceiptDrill, OK: true, Objects: i + 1}))
 				got, err := backup.LastReceipt(t.Context(), r, backup.ReceiptDrill)
 				require.NoError(t, err)
 				require.Equal(t, i+1, got.Objects)
@@ -109,6 +109,50 @@ func TestReceiptsArePruned(t *testing.T) {
 			require.Equal(t, 29, got.Objects)
 		})
 	}
+}
+
+// What a verification has found, and that all was verified, is known until another one covers it, however many others follow.
+func TestReceiptsThatTell(t *testing.T) {
+	const some = backup.ID("20261121T101530Z-9f3c2a")
+	r := newRepo(t, nil, nil)
+	write := func(n int, ok, whole bool) {
+		for range n {
+			receipt := &backup.Receipt{Kind: backup.ReceiptVerify, OK: ok, Whole: whole, ReadData: true}
+			if !whole {
+				receipt.Backups = []backup.ID{some}
+			}
+			require.NoError(t, backup.WriteReceipt(t.Context(), r, receipt))
+		}
+	}
+	told := func() (failed, whole int) {
+		all, err := backup.Receipts(t.Context(), r, backup.ReceiptVerify)
+		require.NoError(t, err)
+		for _, receipt := range all {
+			if !receipt.OK {
+				failed++
+			}
+			if receipt.Whole {
+				whole++
+			}
+		}
+		return failed, whole
+	}
+	write(1, false, true)
+	write(60, true, false)
+	failed, whole := told()
+	require.Equal(t, []int{1, 1}, []int{failed, whole})
+	require.Len(t, keys(t, r.Store(), "receipts/verify/"), 21)
+	write(1, true, true)
+	write(60, true, false)
+	failed, whole = told()
+	require.Equal(t, []int{0, 1}, []int{failed, whole})
+	write(21, true, true)
+	failed, whole = told()
+	require.Equal(t, []int{0, 20}, []int{failed, whole})
+	write(100, false, true)
+	require.Len(t, keys(t, r.Store(), "receipts/verify/"), 20)
+	write(100, false, false)
+	require.Len(t, keys(t, r.Store(), "receipts/verify/"), 40, "no more, whatever they say")
 }
 
 // Whatever call fails, a receipt is there when it is said to be, and "there is none" is never an outage.

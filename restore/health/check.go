@@ -28,7 +28,7 @@ const growthSpan = 7 * 24 * time.Hour
 // is a problem in the status; only what kept it from being told is an error: a store that fails is never "no backup".
 //
 // It takes a request for each backup, one for each thousand of them and of segments of WAL, two for each lease, one for
-// each receipt of a verification, which are 20 at most, and about a dozen besides; packs are not listed, and no WAL is
+// each receipt of a verification, which are 40 at most, and about a dozen besides; packs are not listed, and no WAL is
 // read. An encrypted repository takes an identity.
 func Check(ctx context.Context, r *repo.Repo, o *Options) (*Status, error) {
 	if o == nil {
