@@ -28,7 +28,7 @@ type Orphan struct {
 	Size    int64     `json:"size"`    // in bytes, as stored
 	ModTime time.Time `json:"time"`    // when it was stored
 	Backup  ID        `json:"backup"`  // that it was written for
-	Dropped bool      `json:"dropped"` // one of those needs it that [Needs.Orphans] was to leave out
+	Dropped bool      `json:"dropped"` // a backup needs it, or did, that [Needs.Orphans] was to leave out, or that is marked
 }
 
 // Orphans yields the packs that no manifest names, and the manifests of servers that belong to none, in the order of their
@@ -56,13 +56,20 @@ type Needs struct {
 func NewNeeds(r *repo.Repo) *Needs { return &Needs{repo: r, packs: map[ID]packSet{}} }
 
 // Orphans is like the function [Orphans], and takes those backups for dropped that are in without: what only they need, it
-// yields as well.
+// yields as well. Unless without is nil, it tells what backups have needed that were dropped after [Needs.Mark].
 func (n *Needs) Orphans(ctx context.Context, without map[ID]bool) iter.Seq2[Orphan, error] {
 	return func(yield func(Orphan, error) bool) {
 		there, err := n.load(ctx)
 		if err != nil {
 			yield(Orphan{}, err)
 			return
+		}
+		marked := packSet{}
+		if without != nil {
+			if marked, err = n.markedPacks(ctx, there); err != nil {
+				yield(Orphan{}, err)
+				return
+			}
 		}
 		kept := slices.DeleteFunc(slices.Clone(there), func(id ID) bool { return without[id] })
 		dropped := slices.DeleteFunc(there, func(id ID) bool { return !without[id] })
@@ -75,7 +82,7 @@ func (n *Needs) Orphans(ctx context.Context, without map[ID]bool) iter.Seq2[Orph
 			if !ok || n.needed(kept, id, number) {
 				continue
 			}
-			if !yield(Orphan{info.Key, info.Size, info.ModTime, id, n.needed(dropped, id, number)}, nil) {
+			if !yield(Orphan{info.Key, info.Size, info.ModTime, id, n.needed(dropped, id, number) || marked.has(id, number)}, nil) {
 				return
 			}
 		}
@@ -88,7 +95,7 @@ func (n *Needs) Orphans(ctx context.Context, without map[ID]bool) iter.Seq2[Orph
 			if err != nil || slices.Contains(kept, id) {
 				continue
 			}
-			if !yield(Orphan{info.Key, info.Size, info.ModTime, id, without[id]}, nil) {
+			if !yield(Orphan{info.Key, info.Size, info.ModTime, id, without[id] || marked[id] != nil}, nil) {
 				return
 			}
 		}

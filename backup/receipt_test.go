@@ -62,6 +62,15 @@ func TestGoldenReceipt(t *testing.T) {
 		Kind: backup.ReceiptVerify, BeganAt: at, EndedAt: at.Add(time.Hour), Problems: 1, Problem: "packs/20260101T000002Z-baad02/00000001: it is missing",
 		Whole: true, ReadData: true, Objects: 4711, Bytes: 48318382080,
 	}
+	have := goldenRecord(t, key, want)
+	var got backup.Receipt
+	require.NoError(t, repo.OpenRecord(key, have, &got))
+	require.Equal(t, want, got)
+}
+
+// goldenRecord compares a record with what the golden file of its key has.
+func goldenRecord(t *testing.T, key string, want any) []byte {
+	t.Helper()
 	b, err := repo.SealRecord(key, want)
 	require.NoError(t, err)
 	golden := filepath.Join("testdata", "golden-receipts", key)
@@ -72,9 +81,7 @@ func TestGoldenReceipt(t *testing.T) {
 	have, err := os.ReadFile(golden)
 	require.NoError(t, err)
 	require.Equal(t, string(have), string(b))
-	var got backup.Receipt
-	require.NoError(t, repo.OpenRecord(key, have, &got))
-	require.Equal(t, want, got)
+	return have
 }
 
 // Old receipts go where they can, and the newest one counts, also among those of the same second and with a damaged one.

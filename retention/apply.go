@@ -47,7 +47,7 @@ type Refusal struct {
 //
 // What is deleted is what the plan says, and what a plan made now would say: first the manifests of backups, oldest first;
 // then what no manifest that is there needs; then WAL. So whenever it is killed, or fails, each backup that is listed
-// restores, and another run does the rest, though what a dropped backup has left only once [Options.OrphanGrace] is over.
+// restores, and another run does the rest.
 // The Result is never nil, and tells what was done before an error. What the store refuses to delete is no error.
 func (p *Plan) Apply(ctx context.Context, r *repo.Repo) (*Result, error) {
 	a := &apply{repo: r, plan: p, result: &Result{Dropped: []backup.ID{}, Refused: []Refusal{}}}
@@ -124,6 +124,9 @@ func (a *apply) run(ctx context.Context) error {
 	if err := a.delete(ctx, Leftovers, now.doomed(Leftovers), func(key string) bool { return orphans[key] || !isContent(key) }); err != nil {
 		return err
 	}
+	if err := a.unmark(ctx); err != nil {
+		return err
+	}
 	if err := a.confirm(ctx); err != nil {
 		return err
 	}
@@ -195,6 +198,10 @@ func (a *apply) drop(ctx context.Context, c *catalogue, manifests []repo.Info) (
 	defer func() { a.result.Deleted = append(a.result.Deleted, done) }()
 	for _, info := range manifests { // one by one: deciding anew in between would decide the same
 		id := backup.ID(strings.TrimPrefix(info.Key, "backups/"))
+		// One who may not create marks has what he leaves taken for what a killed backup has left.
+		if err := a.plan.needs.Mark(ctx, id); err != nil && !errors.Is(err, repo.ErrRefused) {
+			return nil, fmt.Errorf("retention: %w", err)
+		}
 		if err := a.hold(); err != nil {
 			return nil, err
 		}
@@ -203,6 +210,7 @@ func (a *apply) drop(ctx context.Context, c *catalogue, manifests []repo.Info) (
 		case errors.Is(err, repo.ErrRefused):
 			a.result.Refused = append(a.result.Refused, Refusal{info.Key, err.Error()})
 			stay[id] = "may not be deleted"
+			_ = a.repo.Store().Delete(ctx, backup.DroppedKey(id)) // which says nothing while there is a manifest
 		case err != nil:
 			return nil, fmt.Errorf("retention: delete %s: %w", info.Key, err)
 		default:
@@ -216,6 +224,16 @@ func (a *apply) drop(ctx context.Context, c *catalogue, manifests []repo.Info) (
 		}
 	}
 	return stay, nil
+}
+
+// unmark deletes the marks of backups of which nothing is left.
+func (a *apply) unmark(ctx context.Context) error {
+	for _, id := range a.result.Dropped {
+		if err := a.repo.Store().Delete(ctx, backup.DroppedKey(id)); err != nil && !errors.Is(err, repo.ErrRefused) {
+			return fmt.Errorf("retention: %w", err)
+		}
+	}
+	return nil
 }
 
 // used tells whether somebody has begun to use a backup that he was not known to use when it was decided what goes: all
@@ -308,6 +326,8 @@ func (a *apply) delete(ctx context.Context, kind string, doomed []repo.Info, sti
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
+			case errors.Is(err, repo.ErrRefused) && strings.HasPrefix(info.Key, backup.DroppedKey("")):
+				// A mark: there is nothing that it keeps.
 			case errors.Is(err, repo.ErrRefused):
 				a.result.Refused = append(a.result.Refused, Refusal{info.Key, err.Error()})
 			case err != nil:

@@ -2,7 +2,9 @@ package retention
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -22,6 +24,9 @@ func (p *Plan) find(ctx context.Context, r *repo.Repo, c *catalogue) ([]Deletion
 		return nil, err
 	}
 	if err := p.findLeases(ctx, r, c, &leftovers); err != nil {
+		return nil, err
+	}
+	if err := p.findMarks(ctx, r, c, &leftovers); err != nil {
 		return nil, err
 	}
 	segments := Deletion{Kind: WAL}
@@ -96,6 +101,28 @@ func (p *Plan) findLeases(ctx context.Context, r *repo.Repo, c *catalogue, d *De
 		if _, used := c.users[backup.ID(id)]; !used && p.old(info) {
 			d.add(info)
 		}
+	}
+	return nil
+}
+
+// findMarks finds the marks of backups that a run before has dropped, and no more: what they needed goes with this one.
+func (p *Plan) findMarks(ctx context.Context, r *repo.Repo, c *catalogue, d *Deletion) error {
+	ids, err := p.needs.Marked(ctx)
+	if err != nil {
+		return fmt.Errorf("retention: %w", err)
+	}
+	for _, id := range ids {
+		if slices.ContainsFunc(c.backups, func(b *backup.Summary) bool { return b.ID == id }) {
+			continue
+		}
+		info, err := r.Store().Stat(ctx, backup.DroppedKey(id))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("retention: %w", err)
+		}
+		d.add(info)
 	}
 	return nil
 }

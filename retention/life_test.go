@@ -226,6 +226,11 @@ func content(t *testing.T, s repo.Store) []string {
 	return keys
 }
 
+// unmarked is content without what says that a backup is being dropped.
+func unmarked(keys []string) []string {
+	return slices.DeleteFunc(keys, func(key string) bool { return strings.HasPrefix(key, "dropped/") })
+}
+
 // mortal is a store that is lost after so many calls, but for keys with a prefix.
 type mortal struct {
 	repo.Store
@@ -334,6 +339,11 @@ func (w *repository) check(t *testing.T, p retention.Policy) {
 	require.NoError(t, err)
 	for _, key := range after {
 		require.Contains(t, content(t, before), key, "after being killed")
+	}
+	for _, key := range content(t, before) { // nothing waits for the grace of what killed backups have left
+		for _, folder := range []string{"backups/", "packs/", "server-manifests/", "dropped/"} {
+			require.True(t, !strings.HasPrefix(key, folder) || slices.Contains(after, key), "%s after being killed", key)
+		}
 	}
 	w.clock.add(25 * time.Hour)
 	_, _, err = w.expire(t, before, retention.Policy{KeepWithin: 1000 * time.Hour * 1000})
@@ -506,11 +516,11 @@ func TestApplySparesUsers(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []backup.ID{all[1]}, result.Dropped)
 	require.Contains(t, result.Postponed, string(all[1]))
-	require.Len(t, content(t, w.store), len(before)-1, "nothing but its manifest")
+	require.Len(t, unmarked(content(t, w.store)), len(before)-1, "nothing but its manifest")
 	_, result, err = w.expire(t, w.store, retention.Policy{KeepLast: 1})
 	require.NoError(t, err)
 	require.Contains(t, result.Postponed, string(all[1]), "the next run knows as well")
-	require.Len(t, content(t, w.store), len(before)-1)
+	require.Len(t, unmarked(content(t, w.store)), len(before)-1)
 	close(over)
 	<-done
 	w.clock.add(48 * time.Hour)
@@ -518,6 +528,7 @@ func TestApplySparesUsers(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, result.Postponed)
 	require.Positive(t, result.FreedBytes)
+	require.Equal(t, content(t, w.store), unmarked(content(t, w.store)))
 	w.requireRestores(t, []backup.ID{all[3]})
 }
 
@@ -628,6 +639,15 @@ func TestApplyRefused(t *testing.T) {
 			require.NoError(t, err)
 		}
 	})
+	t.Run("to mark what is dropped", func(t *testing.T) {
+		t.Parallel()
+		w, all := fourBackups(t)
+		noMarks := repotest.Fault{Op: repotest.OpCreate, Key: "dropped/*", Do: repotest.Fail(repo.ErrRefused)}
+		_, result, err := w.expire(t, repotest.Faulty(w.store, noMarks), retention.Policy{KeepLast: 1})
+		require.NoError(t, err)
+		require.Equal(t, all[:3], result.Dropped)
+		w.requireRestores(t, all[3:])
+	})
 	t.Run("everything", func(t *testing.T) {
 		t.Parallel()
 		w, all := fourBackups(t)
@@ -645,7 +665,7 @@ func TestApplyRefused(t *testing.T) {
 		}
 		require.Len(t, plan.Drop, asked)
 		require.Zero(t, result.FreedBytes)
-		require.Equal(t, there, content(t, w.store))
+		require.Equal(t, there, unmarked(content(t, w.store)))
 		w.requireRestores(t, all)
 	})
 	t.Run("WAL", func(t *testing.T) {

@@ -120,5 +120,5 @@ func (o *objectOptions) beforeWrite(as func(any) bool) error {
 // passing tells whether an object is one that goes again soon.
 func (o *objectOptions) passing(name string) bool {
 	key := strings.TrimPrefix(name, o.prefix)
-	return strings.HasPrefix(key, "leases/") || strings.HasPrefix(key, "probe/")
+	return strings.HasPrefix(key, "leases/") || strings.HasPrefix(key, "probe/") || strings.HasPrefix(key, "dropped/")
 }
