@@ -15,10 +15,13 @@ type ID string
 
 const idTime = "20060102T150405Z"
 
-// newID makes an ID that sorts after another one, which is of the same second at most.
+// newID makes an ID that sorts after another one: it is of a later time than now where that one is.
 func newID(now time.Time, after ID) ID {
 	const all = 1 << 24
 	low, room := uint32(0), uint32(all)
+	if t, err := after.Time(); err == nil && t.After(now) {
+		now = t
+	}
 	at := now.UTC().Format(idTime)
 	if suffix, ok := strings.CutPrefix(string(after), at+"-"); ok {
 		last, _ := strconv.ParseUint(suffix, 16, 24)
