@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -117,7 +118,7 @@ func (w *repository) take(t *testing.T) {
 // killed is a backup that is, before it can commit.
 func (w *repository) killed(t *testing.T) {
 	t.Helper()
-	dying := &mortal{Store: w.store, left: 10 + w.rng.IntN(40), spare: "leases/"}
+	dying := newMortal(w.store, 10+w.rng.IntN(40), "leases/")
 	_, err := backup.Take(t.Context(), w.open(t, dying), w.cluster, w.options())
 	if err == nil {
 		all, err := backup.List(t.Context(), w.r(t))
@@ -235,15 +236,21 @@ func unmarked(keys []string) []string {
 type mortal struct {
 	repo.Store
 
-	left  int
+	left  atomic.Int64
 	spare string
+}
+
+func newMortal(s repo.Store, left int, spare string) *mortal {
+	m := &mortal{Store: s, spare: spare}
+	m.left.Store(int64(left))
+	return m
 }
 
 func (m *mortal) dead(key string) error {
 	if m.spare != "" && strings.HasPrefix(key, m.spare) {
 		return nil
 	}
-	if m.left--; m.left < 0 {
+	if m.left.Add(-1) < 0 {
 		return repotest.ErrInjected
 	}
 	return nil
@@ -327,7 +334,7 @@ func (w *repository) check(t *testing.T, p retention.Policy) {
 
 	// Killed, and run again when the grace is over, on a copy of what was there.
 	at := w.clock.now()
-	dying := &mortal{Store: before, left: w.rng.IntN(400)}
+	dying := newMortal(before, w.rng.IntN(400), "")
 	_, _, _ = w.expire(t, dying, p)
 	stillListed, err := backup.List(t.Context(), w.open(t, before))
 	require.NoError(t, err)
