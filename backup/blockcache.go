@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"container/list"
 	"context"
 	"slices"
 	"sync"
@@ -11,6 +12,7 @@ const (
 	sharedBlock = 1 << 20  // bytes of a block where files are read whole: it is read at once
 	sharedPage  = 8 << 10  // and at most where they are read in part: only what is asked for is read
 	sharedBytes = 64 << 20 // that are kept at most
+	leastCost   = 1 << 10  // of a block, however short
 	passedOn    = 16 << 20 // after so many later bytes, who has not had all of a block does not want the rest
 )
 
@@ -27,7 +29,7 @@ type blockCache struct {
 	made    int64         // bytes that were read so far
 	held    int64         // bytes that are kept
 	blocks  map[blockKey]*block
-	oldest  []*block      // in the order in which they were made
+	oldest  *list.List    // of *block, in the order in which they were made
 	room    chan struct{} // closed when there may be room again
 }
 
@@ -46,12 +48,13 @@ type block struct {
 	data  []byte          // shorter than a block at the end of the file
 	err   error           // it could not be read
 	owed  map[int][]Range // by reader, what it has had
+	place *list.Element   // in oldest
 }
 
 // newBlockCache makes one for files that are read whole, or in part.
 func newBlockCache(ctx context.Context, patience time.Duration, whole bool) *blockCache {
 	c := &blockCache{
-		ctx: ctx, patience: patience, size: sharedPage, readers: map[int]int64{}, blocks: map[blockKey]*block{}, room: make(chan struct{}),
+		ctx: ctx, patience: patience, size: sharedPage, readers: map[int]int64{}, blocks: map[blockKey]*block{}, oldest: list.New(), room: make(chan struct{}),
 	}
 	if whole {
 		c.size = sharedBlock
@@ -71,7 +74,9 @@ func (c *blockCache) leave(reader int) {
 // forget is leave with c.mu held.
 func (c *blockCache) forget(reader int) {
 	delete(c.readers, reader)
-	for _, b := range slices.Clone(c.oldest) {
+	for e := c.oldest.Front(); e != nil; {
+		b, _ := e.Value.(*block)
+		e = e.Next()
 		delete(b.owed, reader)
 		c.sweep(b)
 	}
@@ -84,7 +89,12 @@ func (c *blockCache) sweep(b *block) {
 	}
 	delete(c.blocks, b.key)
 	c.held -= b.held
-	c.oldest = slices.DeleteFunc(c.oldest, func(x *block) bool { return x == b })
+	c.oldest.Remove(b.place)
+	c.wake()
+}
+
+// wake has those look again who wait for room. c.mu is held.
+func (c *blockCache) wake() {
 	close(c.room)
 	c.room = make(chan struct{})
 }
@@ -92,8 +102,8 @@ func (c *blockCache) sweep(b *block) {
 // passOver lets go of blocks of which nobody wants the rest: files are read to the size that they had when they were
 // listed, and may have more by now. c.mu is held.
 func (c *blockCache) passOver() {
-	for len(c.oldest) > 0 {
-		b := c.oldest[0]
+	for e := c.oldest.Front(); e != nil; e = c.oldest.Front() {
+		b, _ := e.Value.(*block)
 		for reader := range b.owed {
 			if c.readers[reader] > b.made+passedOn {
 				delete(b.owed, reader)
@@ -106,15 +116,21 @@ func (c *blockCache) passOver() {
 	}
 }
 
-// loaded gives a block what was read of it, by the reader whose it is.
-func (c *blockCache) loaded(b *block, data []byte, err error) {
+// loaded gives a block what was read of it, by the reader whose it is. Who has read last is the first of all, and only the
+// first ever waits for room: there is some within what he has passed by, or others that are behind.
+func (c *blockCache) loaded(reader int, b *block, data []byte, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	defer c.wake()
 	b.data, b.err = data, err
-	c.made += int64(len(data))
+	c.made += max(int64(len(data)), leastCost)
+	if _, kept := c.readers[reader]; kept {
+		c.readers[reader] = max(c.readers[reader], c.made)
+	}
 	if c.blocks[b.key] == b {
-		c.held += int64(cap(data)) - b.held
-		b.held = int64(cap(data))
+		c.held -= b.held
+		b.held = max(int64(cap(data)), leastCost)
+		c.held += b.held
 	}
 	close(b.ready)
 }
@@ -141,8 +157,8 @@ func (c *blockCache) take(reader int, b *block, p []byte, from int) (n int, ok b
 }
 
 // find returns the block that a reader is to have a range of; mine, that it has to read it, and to call loaded. Nil is to
-// read by itself, as it does where there is no room and it may not wait for it, or is not the first: who is behind and
-// wants what is not kept may be the only one to want it.
+// read by itself, as it does where it is far behind, and nobody else may want it any more; or where there is no room and it
+// may not wait for that, or is not the first.
 func (c *blockCache) find(reader int, key blockKey, r Range, wait bool) (b *block, mine bool) {
 	late := time.NewTimer(c.patience)
 	defer late.Stop()
@@ -165,41 +181,43 @@ func (c *blockCache) find(reader int, key blockKey, r Range, wait bool) (b *bloc
 		if len(c.readers) == 1 {
 			return nil, false // nobody else wants it
 		}
-		if c.held+int64(key.n) <= sharedBytes {
+		room := c.held+int64(key.n) <= sharedBytes
+		if room && !c.behind(reader, passedOn) {
 			break
 		}
-		if !wait || c.behind(reader) {
+		if room || !wait || c.behind(reader, 0) {
 			c.readers[reader] += int64(key.n)
+			c.wake()
 			return nil, false
 		}
-		room := c.room
+		freed := c.room
 		c.mu.Unlock()
 		select {
-		case <-room:
+		case <-freed:
 		case <-c.ctx.Done():
 		case <-late.C:
 			c.leaveBehind(reader)
+			late.Reset(c.patience)
 		}
 		c.mu.Lock()
 		if c.ctx.Err() != nil {
 			return nil, false
 		}
 	}
-	c.readers[reader] = max(c.readers[reader], c.made)
 	b = &block{key: key, made: c.made, held: int64(key.n), ready: make(chan struct{}), owed: map[int][]Range{}}
 	c.held += b.held
 	for other := range c.readers {
 		b.owed[other] = nil
 	}
 	b.owed[reader] = []Range{r}
-	c.blocks[key], c.oldest = b, append(c.oldest, b)
+	c.blocks[key], b.place = b, c.oldest.PushBack(b)
 	return b, true
 }
 
-// behind tells whether somebody has read on further. c.mu is held.
-func (c *blockCache) behind(reader int) bool {
+// behind tells whether somebody has read on by more bytes. c.mu is held.
+func (c *blockCache) behind(reader int, by int64) bool {
 	for _, at := range c.readers {
-		if at > c.readers[reader] {
+		if at > c.readers[reader]+by {
 			return true
 		}
 	}
@@ -210,11 +228,13 @@ func (c *blockCache) behind(reader int) bool {
 func (c *blockCache) leaveBehind(reader int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.oldest) == 0 {
+	e := c.oldest.Front()
+	if e == nil {
 		return
 	}
 	behind := false
-	for other := range c.oldest[0].owed {
+	b, _ := e.Value.(*block)
+	for other := range b.owed {
 		if other != reader {
 			behind = true
 			c.forget(other)

@@ -46,29 +46,7 @@ func (s *server) catalog(ctx context.Context, connect func(ctx context.Context, 
 		return nil, fmt.Errorf("backup: ask the server for names: %w", s.judge(ctx, err))
 	}
 	c := &Catalog{Settings: map[string]string{}}
-	if err := s.conn.QueryRow(ctx, `select version()`).Scan(&c.Version); err != nil {
-		return fail(err)
-	}
-	rows, err := s.conn.Query(ctx, `select name, setting from pg_settings where name = any($1)`, recoverySettings())
-	if err != nil {
-		return fail(err)
-	}
-	var name, value string
-	if _, err := pgx.ForEachRow(rows, []any{&name, &value}, func() error { c.Settings[name] = value; return nil }); err != nil {
-		return fail(err)
-	}
-	if rows, err = s.conn.Query(ctx, databaseQuery); err != nil {
-		return fail(err)
-	}
-	var open []string
-	var d Database
-	var allowed bool
-	_, err = pgx.ForEachRow(rows, []any{&d.OID, &d.Name, &d.Tablespace, &allowed}, func() error {
-		if c.Databases = append(c.Databases, d); allowed {
-			open = append(open, d.Name)
-		}
-		return nil
-	})
+	open, err := s.databases(ctx, c)
 	if err != nil {
 		return fail(err)
 	}
@@ -112,6 +90,35 @@ func (s *server) catalog(ctx context.Context, connect func(ctx context.Context, 
 	return c, nil
 }
 
+// databases asks for the settings and the databases, and returns those that permit connections.
+func (s *server) databases(ctx context.Context, c *Catalog) (open []string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.conn.QueryRow(ctx, `select version()`).Scan(&c.Version); err != nil {
+		return nil, err
+	}
+	rows, err := s.conn.Query(ctx, `select name, setting from pg_settings where name = any($1)`, recoverySettings())
+	if err != nil {
+		return nil, err
+	}
+	var name, value string
+	if _, err := pgx.ForEachRow(rows, []any{&name, &value}, func() error { c.Settings[name] = value; return nil }); err != nil {
+		return nil, err
+	}
+	if rows, err = s.conn.Query(ctx, databaseQuery); err != nil {
+		return nil, err
+	}
+	var d Database
+	var allowed bool
+	_, err = pgx.ForEachRow(rows, []any{&d.OID, &d.Name, &d.Tablespace, &allowed}, func() error {
+		if c.Databases = append(c.Databases, d); allowed {
+			open = append(open, d.Name)
+		}
+		return nil
+	})
+	return open, err
+}
+
 // relations asks for those of one database.
 func (s *server) relations(ctx context.Context, database string,
 	connect func(ctx context.Context, database string) (*pgx.Conn, error),
@@ -126,6 +133,9 @@ func (s *server) relations(ctx context.Context, database string,
 			return nil, err
 		}
 		defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	} else {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 	}
 	rows, err := conn.Query(ctx, relationQuery)
 	if err != nil {

@@ -41,6 +41,10 @@ func (c *copier) tryBackup(ctx context.Context, id ID) error {
 	if err := c.check(ctx, m.SystemID, m.Timeline); err != nil {
 		return err
 	}
+	// It is not being dropped any more: without a mark, retention leaves alone what is new.
+	if err := c.to.Store().Delete(ctx, DroppedKey(id)); err != nil && !errors.Is(err, repo.ErrRefused) {
+		return fmt.Errorf("backup: %w", err)
+	}
 	resized, err := c.copyPacks(ctx, m)
 	if err != nil {
 		return err

@@ -57,15 +57,15 @@ func (t *Receipt) Covers(o *Receipt) bool {
 const (
 	receiptFolder   = "receipts/"
 	newReceipts     = 20   // of a kind, that stay whatever they say
-	oldReceipts     = 20   // and that stay besides, since they tell what none of the others does
+	oldReceipts     = 20   // and that stay besides, at most, since they tell what none of the others does
 	receiptBackups  = 100  // that a receipt tells
 	maxProblemBytes = 1000 // of the problem that it tells
 )
 
 func (k ReceiptKind) prefix() string { return receiptFolder + string(k) + "/" }
 
-// WriteReceipt puts a receipt in the repository. Of each kind the 20 newest stay; of those before, up to 20 that found
-// something, or are about the whole repository, until one covers them. Others are deleted, where that is allowed: where it
+// WriteReceipt puts a receipt in the repository. Of each kind the 20 newest stay; of those before, up to 19 that found
+// something, and the last by which all of the repository is right, until one covers them. Others are deleted, where that is allowed: where it
 // is not, they do no harm.
 func WriteReceipt(ctx context.Context, r *repo.Repo, t *Receipt) error {
 	if t.Kind != ReceiptVerify && t.Kind != ReceiptDrill {
@@ -98,19 +98,28 @@ func WriteReceipt(ctx context.Context, r *repo.Repo, t *Receipt) error {
 	return nil
 }
 
-// pruneReceipts deletes old receipts, oldest first, but for those that tell what the newest does not.
+// pruneReceipts deletes old receipts but for those that tell what the newest does not: the last one by which all is right,
+// and what was found.
 func pruneReceipts(ctx context.Context, r *repo.Repo, keys []string, newest *Receipt) {
-	var drop, stay []string
-	for _, key := range keys[max(0, len(keys)-oldReceipts-1):] {
+	var drop, found []string
+	whole := ""
+	for _, key := range keys[max(0, len(keys)-2*oldReceipts):] { // those before are for the next time
 		old := &Receipt{}
-		if r.ReadRecord(ctx, key, old) != nil || newest.Covers(old) || old.OK && !old.Whole {
+		switch err := r.ReadRecord(ctx, key, old); {
+		case err != nil || newest.Covers(old):
 			drop = append(drop, key)
-		} else {
-			stay = append(stay, key)
+		case !old.OK:
+			found = append(found, key)
+		case old.Whole && old.Left == 0:
+			if whole != "" {
+				drop = append(drop, whole)
+			}
+			whole = key
+		default:
+			drop = append(drop, key)
 		}
 	}
-	drop = append(drop, stay[:max(0, len(stay)-oldReceipts)]...)
-	prune(ctx, r, slices.Concat(keys[:max(0, len(keys)-oldReceipts-1)], drop))
+	prune(ctx, r, append(drop, found[:max(0, len(found)-oldReceipts+1)]...))
 }
 
 // prune deletes what is not needed any more, as far as that is allowed.

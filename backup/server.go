@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/pgcairn/pgcairn/internal/pgfile"
@@ -41,7 +42,9 @@ func (e *SessionLostError) Unwrap() error { return e.Err }
 
 // server is the connection that holds a non-exclusive backup: the server ends the backup when it closes.
 type server struct {
-	conn     *pgx.Conn
+	conn *pgx.Conn
+	mu   sync.Mutex // held while conn is used, from when the backup has begun: several may ask then
+
 	log      *slog.Logger
 	version  int          // server_version_num
 	started  int64        // see prepareSession
@@ -147,7 +150,7 @@ func (s *server) end(ctx context.Context, control pgfile.Control, content []byte
 	stop := Stop{Control: content}
 	var lsn string
 	var spcmap *string
-	if err := s.conn.QueryRow(ctx, query).Scan(&lsn, &stop.Label, &spcmap, &stop.Time); err != nil {
+	if err := s.scan(ctx, query, &lsn, &stop.Label, &spcmap, &stop.Time); err != nil {
 		return Stop{}, fmt.Errorf("backup: stop the backup on the server: %w", s.promoted(ctx, s.judge(ctx, err)))
 	}
 	if spcmap != nil {
@@ -160,9 +163,23 @@ func (s *server) end(ctx context.Context, control pgfile.Control, content []byte
 	return stop, err
 }
 
+// scan asks for one row.
+func (s *server) scan(ctx context.Context, query string, into ...any) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conn.QueryRow(ctx, query).Scan(into...)
+}
+
+// closed tells whether the connection is lost.
+func (s *server) closed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conn.IsClosed()
+}
+
 // judge makes an error of the connection that holds the backup one that says so when the connection is lost.
 func (s *server) judge(ctx context.Context, err error) error {
-	if s.conn.IsClosed() && ctx.Err() == nil {
+	if s.closed() && ctx.Err() == nil {
 		return &SessionLostError{Err: err}
 	}
 	return err

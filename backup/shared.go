@@ -179,17 +179,17 @@ func (m *sharer) Catalog(context.Context) (*Catalog, error) {
 }
 
 // Summaries implements Summarizer.
-func (m *sharer) Summaries(ctx context.Context, t wal.Timeline, from, to wal.LSN) (*wal.Blocks, error) {
+func (m *sharer) Summaries(_ context.Context, t wal.Timeline, from, to wal.LSN) (*wal.Blocks, error) {
 	if s, ok := m.all.session.(Summarizer); ok {
-		return s.Summaries(ctx, t, from, to)
+		return s.Summaries(m.all.ctx, t, from, to) // whose end closes the connection that holds the backup for all
 	}
 	return nil, errors.New("backup: the server keeps no summaries of its WAL")
 }
 
 // Replayed implements Replayer. Where the server is, is not known of one that does not replay.
-func (m *sharer) Replayed(ctx context.Context) (Replay, error) {
+func (m *sharer) Replayed(context.Context) (Replay, error) {
 	if s, ok := m.all.session.(Replayer); ok {
-		return s.Replayed(ctx)
+		return s.Replayed(m.all.ctx) // as with Summaries
 	}
 	return Replay{LSN: math.MaxUint64}, nil
 }

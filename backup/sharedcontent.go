@@ -41,11 +41,12 @@ func (a *shared) open(path string, m *sharer) (*openFile, error) {
 			a.files[path] = f
 		}
 		a.mu.Unlock()
-		f.content, f.err = a.session.Open(a.ctx, path)
-		close(f.ready)
-		if f.err == nil {
+		content, err := a.session.Open(a.ctx, path)
+		if f.err = err; err == nil { // else it may be a nil of the session's own type
+			f.content = content
 			a.others(path, m.number)
 		}
+		close(f.ready)
 	}
 	if f.err != nil {
 		_ = a.close(path, f)
@@ -183,7 +184,7 @@ func (c *sharedContent) part(p []byte, off int64) (int, error) {
 	}
 	if mine {
 		data, err := c.load(key)
-		blocks.loaded(b, data, err)
+		blocks.loaded(reader, b, data, err)
 	}
 	n, ok, err := blocks.take(reader, b, p, from)
 	if err == nil && !ok {
@@ -235,7 +236,7 @@ func (c *sharedContent) pages(p []byte, ranges []Range) ([]int, error) {
 	err := c.readOwn(all)
 	for i := range all {
 		if s := &all[i]; s.mine {
-			c.m.all.blocks.loaded(s.page, slices.Clone(s.p[:s.n]), err)
+			c.m.all.blocks.loaded(c.m.number, s.page, slices.Clone(s.p[:s.n]), err)
 		}
 	}
 	for i := range all {

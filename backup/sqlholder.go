@@ -37,7 +37,7 @@ func (h *holder) held(ctx context.Context) error {
 		// The end of the caller's context must not close the connection, which others count on.
 		ping, cancel := context.WithTimeout(context.WithoutCancel(ctx), holdTimeout)
 		defer cancel()
-		if err := h.conn.Ping(ping); err != nil {
+		if err := h.ping(ping); err != nil {
 			h.lost = &SessionLostError{Err: err}
 		}
 	}
@@ -45,6 +45,15 @@ func (h *holder) held(ctx context.Context) error {
 		return h.lost
 	}
 	return nil
+}
+
+// ping makes sure that the connection lives. Who asks it for something meanwhile proves that as well.
+func (s *server) ping(ctx context.Context) error {
+	if !s.mu.TryLock() {
+		return nil
+	}
+	defer s.mu.Unlock()
+	return s.conn.Ping(ctx)
 }
 
 // heldLately is held, when it is time to ask again.

@@ -89,7 +89,7 @@ func (s *server) checkEnded(ctx context.Context, stop Stop, control pgfile.Contr
 	// The backup ends at the minimum recovery point. Its timeline may have moved on since, but not back.
 	var timeline wal.Timeline
 	err = s.again(ctx, func() error {
-		return s.conn.QueryRow(ctx, `select min_recovery_end_timeline from pg_control_recovery()`).Scan(&timeline)
+		return s.scan(ctx, `select min_recovery_end_timeline from pg_control_recovery()`, &timeline)
 	})
 	if err != nil {
 		return fmt.Errorf("backup: ask how far the standby is: %w", s.judge(ctx, err))
@@ -107,7 +107,7 @@ func (s *server) checkEnded(ctx context.Context, stop Stop, control pgfile.Contr
 // promoted makes an error of the end of a backup one that says so when the server is a standby no more.
 func (s *server) promoted(ctx context.Context, err error) error {
 	var recovering bool
-	if !s.standby || s.conn.IsClosed() || s.conn.QueryRow(ctx, `select pg_is_in_recovery()`).Scan(&recovering) != nil || recovering {
+	if !s.standby || s.closed() || s.scan(ctx, `select pg_is_in_recovery()`, &recovering) != nil || recovering {
 		return err
 	}
 	return &PromotedError{Timeline: s.timeline}
@@ -121,7 +121,7 @@ func (s *server) replayed(ctx context.Context) (Replay, error) {
 		from pg_control_checkpoint() c, pg_control_recovery() r`
 	var lsn string
 	var at Replay
-	err := s.again(ctx, func() error { return s.conn.QueryRow(ctx, query).Scan(&lsn, &at.Timeline, &at.Promoted) })
+	err := s.again(ctx, func() error { return s.scan(ctx, query, &lsn, &at.Timeline, &at.Promoted) })
 	if err != nil {
 		return Replay{}, fmt.Errorf("backup: ask how far the standby is: %w", s.judge(ctx, err))
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -292,4 +293,32 @@ func TestRecoveryCancelsQueries(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		require.ErrorIs(t, backup.Again(ctx, func() error { cancel(); return conflict }), context.Canceled)
 	})
+}
+
+// Several repositories ask a standby, each for itself, how far it is, while they wait for the last segment: by the one
+// connection that holds the backup.
+func TestTakeAllFromAStandby(t *testing.T) {
+	t.Parallel()
+	for name, sql := range map[string]bool{"directory": false, "sql": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			primary := pgtest.New(t, &pgtest.Options{Conf: map[string]string{"autovacuum": "off"}})
+			standby := primary.Follow(t, nil)
+			var repos []*repo.Repo
+			for range 4 {
+				repos = append(repos, newRepo(t, nil, nil))
+			}
+			var once sync.Once
+			waiting := onWaiting(func() { // for some polls
+				once.Do(func() { time.AfterFunc(2*time.Second, func() { primary.Exec(t, `select pg_switch_wal()`) }) })
+			})
+			taken, err := backup.TakeAll(t.Context(), repos, of(t, standby, sql), &backup.AllOptions{Options: backup.Options{Logger: waiting}})
+			require.NoError(t, err)
+			for i, r := range repos {
+				require.NoError(t, taken[i].Err)
+				requireSound(t, r)
+			}
+			requireQuiet(t, standby)
+		})
+	}
 }

@@ -18,7 +18,7 @@ func (s *server) summaries(ctx context.Context, t wal.Timeline, from, to wal.LSN
 		return nil, fmt.Errorf("PostgreSQL %d has no WAL summaries", s.version/10000)
 	}
 	var on bool
-	if err := s.conn.QueryRow(ctx, `select current_setting('summarize_wal')::bool`).Scan(&on); err != nil {
+	if err := s.scan(ctx, `select current_setting('summarize_wal')::bool`, &on); err != nil {
 		return nil, err
 	}
 	if !on {
@@ -53,6 +53,8 @@ type summary struct{ start, end wal.LSN }
 
 // summaryList returns the summaries from one position on, and up to where, without a gap, they tell of changes.
 func (s *server) summaryList(ctx context.Context, t wal.Timeline, from, to wal.LSN) (list []summary, covered wal.LSN, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	rows, err := s.conn.Query(ctx, `select a.start_lsn::text, a.end_lsn::text from pg_available_wal_summaries() a
 		where a.tli = $1 and a.end_lsn > $2::text::pg_lsn and a.start_lsn < $3::text::pg_lsn order by a.start_lsn`,
 		int64(t), from.String(), to.String())
@@ -73,6 +75,8 @@ func (s *server) summaryList(ctx context.Context, t wal.Timeline, from, to wal.L
 }
 
 func (s *server) readSummaries(ctx context.Context, t wal.Timeline, list []summary) (*wal.Blocks, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	blocks := &wal.Blocks{}
 	for _, sum := range list {
 		// A limit comes before the blocks that have changed since.

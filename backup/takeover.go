@@ -33,6 +33,15 @@ func (t *taker) takeOver(ctx context.Context, there []ID, id ID, most int64) (*M
 		left, err = t.leftSince(ctx, there, id)
 		left = upTo(left, most)
 	}
+	if err == nil && len(left) > 0 {
+		// What a retention deletes that was killed is not for anybody to build on.
+		var marked packSet
+		marked, err = NewNeeds(t.repo).markedPacks(ctx, there)
+		left = slices.DeleteFunc(left, func(info repo.Info) bool {
+			of, n, _ := parsePackKey(info.Key)
+			return marked.has(of, n)
+		})
+	}
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}

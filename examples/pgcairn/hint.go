@@ -56,7 +56,7 @@ var hints = []struct {
 	{as[*socketError], "is the program that serves PGCAIRN_SOCKET running, as a user that shares the socket?"},
 	{as[*wal.NameError], "use: archive_command = 'pgcairn wal push %p' and restore_command = 'pgcairn wal fetch %f %p'"},
 
-	{as[*holeError], "has retention dropped it meanwhile? pgcairn plan tells what can be recovered now; restore --wal staged brings all WAL at once"},
+	{as[*holeError], "has retention dropped it meanwhile? pgcairn plan tells what can be recovered now; restore --wal staged brings all WAL at once; a standby that streams it is to have a restore_command without --needs"},
 
 	{as[*backup.PromotedError], "back up again, which takes a full backup of the new timeline; nothing was committed"},
 	{as[*backup.VersionError], "use a version of pgcairn that supports this server"},
