@@ -44,8 +44,8 @@ func (s *sqlSession) connections() int { return cap(s.readers.slots) }
 // readControl reads pg_control by the connection that holds the backup.
 func (s *sqlSession) readControl(ctx context.Context) (pgfile.Control, []byte, error) {
 	control, content, err := pgfile.ReadControlBy(func() (b []byte, err error) {
-		const query = `select pg_read_binary_file($1, 0, 65536, false)`
-		err = s.holder.again(ctx, func() error { return s.holder.conn.QueryRow(ctx, query, pgfile.ControlPath).Scan(&b) })
+		const query = `select pg_read_binary_file('` + pgfile.ControlPath + `', 0, 65536, false)`
+		err = s.holder.again(ctx, func() error { return s.holder.scan(ctx, query, &b) })
 		return b, err
 	})
 	if err != nil {
