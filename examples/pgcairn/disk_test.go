@@ -88,7 +88,7 @@ func TestRepositoryDisk(t *testing.T) {
 // keepSegment has a server complete its segment, and returns the path of a copy of it.
 func keepSegment(t *testing.T, c *pgtest.Cluster, dir string) string {
 	t.Helper()
-	name := pgtest.Value[string](t, c, `select pg_walfile_name(pg_switch_wal())`)
+	name := pgtest.SwitchWAL(t, c)
 	segment := read(t, filepath.Join(c.Data, "pg_wal", name))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(segment), 0o644))
 	return filepath.Join(dir, name)

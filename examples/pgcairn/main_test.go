@@ -168,7 +168,7 @@ func newCluster(t *testing.T, h *host, o *pgtest.Options) *pgtest.Cluster {
 // archiveAll has a cluster complete its segment, and waits until all is archived.
 func archiveAll(t *testing.T, c *pgtest.Cluster) {
 	t.Helper()
-	last := pgtest.Value[string](t, c, `select pg_walfile_name(pg_switch_wal())`)
+	last := pgtest.SwitchWAL(t, c)
 	require.Eventually(t, func() bool {
 		return pgtest.Value[bool](t, c, `select coalesce(last_archived_wal, '') >= $1
 			and not exists (select from pg_ls_archive_statusdir() where name like '%.ready') from pg_stat_archiver`, last)

@@ -198,7 +198,7 @@ func pushAll(t *testing.T, c *pgtest.Cluster, r *repo.Repo) {
 	t.Helper()
 	a, err := wal.NewArchive(r, nil)
 	require.NoError(t, err)
-	last := pgtest.Value[string](t, c, `select pg_walfile_name(pg_switch_wal())`)
+	last := pgtest.SwitchWAL(t, c)
 	files, err := filepath.Glob(filepath.Join(c.Data, "pg_wal", "0*"))
 	require.NoError(t, err)
 	require.NotEmpty(t, files)

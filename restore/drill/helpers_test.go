@@ -80,7 +80,7 @@ func (s *site) archive(t *testing.T) {
 	t.Helper()
 	a, err := wal.NewArchive(s.r, nil)
 	require.NoError(t, err)
-	last := pgtest.Value[string](t, s.c, `select pg_walfile_name(pg_switch_wal())`)
+	last := pgtest.SwitchWAL(t, s.c)
 	files, err := filepath.Glob(filepath.Join(s.c.Data, "pg_wal", "0*"))
 	require.NoError(t, err)
 	for _, f := range files {
