@@ -160,8 +160,7 @@ func (c *blockCache) take(reader int, b *block, p []byte, from int) (n int, ok b
 // read by itself, as it does where it is far behind, and nobody else may want it any more; or where there is no room and it
 // may not wait for that, or is not the first.
 func (c *blockCache) find(reader int, key blockKey, r Range, wait bool) (b *block, mine bool) {
-	late := time.NewTimer(c.patience)
-	defer late.Stop()
+	var late <-chan time.Time
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
@@ -190,14 +189,17 @@ func (c *blockCache) find(reader int, key blockKey, r Range, wait bool) (b *bloc
 			c.wake()
 			return nil, false
 		}
+		if late == nil {
+			late = time.After(c.patience)
+		}
 		freed := c.room
 		c.mu.Unlock()
 		select {
 		case <-freed:
 		case <-c.ctx.Done():
-		case <-late.C:
+		case <-late:
 			c.leaveBehind(reader)
-			late.Reset(c.patience)
+			late = nil
 		}
 		c.mu.Lock()
 		if c.ctx.Err() != nil {

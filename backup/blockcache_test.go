@@ -134,7 +134,12 @@ func TestSharersOfSmallFiles(t *testing.T) {
 			require.ErrorIs(t, err, io.EOF)
 			require.NoError(t, content.Close())
 		}
-		require.LessOrEqual(t, all[0].all.blocks.oldest.Len(), sharedBytes/leastCost)
+		blocks := all[0].all.blocks
+		require.Len(t, blocks.blocks, blocks.oldest.Len())
+		require.GreaterOrEqual(t, blocks.held, int64(leastCost*blocks.oldest.Len()))
+		require.LessOrEqual(t, blocks.held, int64(sharedBytes))
 		slices.Reverse(all)
 	}
+	require.Zero(t, all[0].all.blocks.held, "both have had all")
+	require.Empty(t, all[0].all.opened)
 }

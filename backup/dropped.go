@@ -53,33 +53,20 @@ func (n *Needs) Mark(ctx context.Context, id ID) error {
 	return nil
 }
 
-// Marked returns the backups that are marked, in order.
-func (n *Needs) Marked(ctx context.Context) (ids []ID, err error) {
+// markedPacks returns what marked backups need that are not there any more. A record that cannot be read tells nothing.
+func (n *Needs) markedPacks(ctx context.Context, there []ID) (packSet, error) {
+	all := packSet{}
 	for info, err := range n.repo.Store().List(ctx, droppedFolder) {
 		if err != nil {
 			return nil, fmt.Errorf("backup: list what is being dropped: %w", err)
 		}
-		if id, err := ParseID(strings.TrimPrefix(info.Key, droppedFolder)); err == nil {
-			ids = append(ids, id)
-		}
-	}
-	return ids, nil
-}
-
-// markedPacks returns what marked backups need that are not there any more. A record that cannot be read tells nothing.
-func (n *Needs) markedPacks(ctx context.Context, there []ID) (packSet, error) {
-	ids, err := n.Marked(ctx)
-	if err != nil {
-		return nil, err
-	}
-	all := packSet{}
-	for _, id := range ids {
+		id := ID(strings.TrimPrefix(info.Key, droppedFolder))
 		if slices.Contains(there, id) {
 			continue
 		}
 		var record droppedRecord
 		var corrupt *repo.CorruptError
-		err := n.repo.ReadRecord(ctx, DroppedKey(id), &record)
+		err = n.repo.ReadRecord(ctx, info.Key, &record)
 		if err != nil && !errors.As(err, &corrupt) && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("backup: %w", err)
 		}

@@ -45,9 +45,6 @@ func TestMarks(t *testing.T) {
 	var record mark
 	require.NoError(t, r.ReadRecord(t.Context(), backup.DroppedKey(incr.ID), &record))
 	require.Equal(t, []markedPacks{{full.ID, 1, full.Packs}, {incr.ID, 1, incr.Packs - full.Packs}}, record.Packs)
-	marked, err := needs.Marked(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, []backup.ID{incr.ID}, marked)
 
 	orphans := func() (all []backup.ID, dropped int) {
 		for o, err := range backup.NewNeeds(r).Orphans(t.Context(), map[backup.ID]bool{}) {

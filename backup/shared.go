@@ -34,10 +34,10 @@ type shared struct {
 	ranged atomic.Bool // contents are RangeReaders
 
 	mu      sync.Mutex
-	members map[int]*sharer         // that have not come to their end
-	files   map[string]*openFile    // that are open
-	opened  map[string]map[int]bool // and have been, and who is to have them for open as well, once
-	reading sync.RWMutex            // held for writing while the server's session stops
+	members map[int]*sharer      // that have not come to their end
+	files   map[string]*openFile // that are open
+	opened  map[string][]int     // and were, and who is to have them for open as well, once
+	reading sync.RWMutex         // held for writing while the server's session stops
 	stopper sync.Once
 	ready   chan struct{} // closed when all that are left want to stop
 	stop    Stop
@@ -47,7 +47,7 @@ type shared struct {
 func newShared(ctx context.Context, s Source, patience time.Duration, whole bool) *shared {
 	return &shared{
 		ctx: ctx, source: s, patience: patience, blocks: newBlockCache(ctx, patience, whole),
-		members: map[int]*sharer{}, files: map[string]*openFile{}, opened: map[string]map[int]bool{}, ready: make(chan struct{}),
+		members: map[int]*sharer{}, files: map[string]*openFile{}, opened: map[string][]int{}, ready: make(chan struct{}),
 	}
 }
 

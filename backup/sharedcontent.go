@@ -65,21 +65,25 @@ func (a *shared) others(path string, number int) {
 	if a.opened[path] != nil {
 		return
 	}
-	a.opened[path] = map[int]bool{}
 	for other := range a.members {
 		if other != number {
-			a.opened[path][other] = true
+			a.opened[path] = append(a.opened[path], other)
 		}
 	}
 }
 
-// wasOpen tells whether somebody else has opened a file that a member opens for the first time.
+// wasOpen tells whether somebody else has opened a file since a member did, who then has it for open, too.
 func (a *shared) wasOpen(path string, m *sharer) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	was := a.opened[path][m.number]
-	delete(a.opened[path], m.number)
-	return was && !m.stopping
+	i := slices.Index(a.opened[path], m.number)
+	if i < 0 {
+		return false
+	}
+	if a.opened[path] = slices.Delete(a.opened[path], i, i+1); len(a.opened[path]) == 0 {
+		delete(a.opened, path)
+	}
+	return !m.stopping
 }
 
 // close is that one less needs a file.

@@ -2,9 +2,7 @@ package retention
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 
@@ -107,22 +105,13 @@ func (p *Plan) findLeases(ctx context.Context, r *repo.Repo, c *catalogue, d *De
 
 // findMarks finds the marks of backups that a run before has dropped, and no more: what they needed goes with this one.
 func (p *Plan) findMarks(ctx context.Context, r *repo.Repo, c *catalogue, d *Deletion) error {
-	ids, err := p.needs.Marked(ctx)
-	if err != nil {
-		return fmt.Errorf("retention: %w", err)
-	}
-	for _, id := range ids {
-		if slices.ContainsFunc(c.backups, func(b *backup.Summary) bool { return b.ID == id }) {
-			continue
-		}
-		info, err := r.Store().Stat(ctx, backup.DroppedKey(id))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
+	for info, err := range r.Store().List(ctx, backup.DroppedKey("")) {
 		if err != nil {
-			return fmt.Errorf("retention: %w", err)
+			return fmt.Errorf("retention: list what is being dropped: %w", err)
 		}
-		d.add(info)
+		if !slices.ContainsFunc(c.backups, func(b *backup.Summary) bool { return backup.DroppedKey(b.ID) == info.Key }) {
+			d.add(info)
+		}
 	}
 	return nil
 }
