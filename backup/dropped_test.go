@@ -26,6 +26,41 @@ func TestGoldenMark(t *testing.T) {
 	}})
 }
 
+// What is being dropped is not for others to build on: a backup takes over what killed ones have left, and not that. And a
+// backup that is copied again is not being dropped any more.
+func TestMarkedIsNotTakenOver(t *testing.T) {
+	for name, marked := range map[string]bool{"left by a killed backup": false, "being dropped": true} {
+		t.Run(name, func(t *testing.T) {
+			store := repotest.Mem(nil)
+			r := newRepo(t, store, nil)
+			c := backuptest.New(nil)
+			c.Write("base/1/20001", backuptest.Pages(0, 300, 1<<24, "text"))
+			first, err := backup.Take(t.Context(), r, c, nil)
+			require.NoError(t, err)
+			if marked {
+				require.NoError(t, backup.NewNeeds(r).Mark(t.Context(), first.ID))
+			}
+			require.NoError(t, store.Delete(t.Context(), "backups/"+string(first.ID)))
+			second, err := backup.Take(t.Context(), r, c, nil)
+			require.NoError(t, err)
+			require.Equal(t, marked, second.ReusedBytes == 0)
+		})
+	}
+	c := backuptest.New(nil)
+	from, store := newRepo(t, nil, nil), repotest.Mem(nil)
+	to := newRepo(t, store, nil)
+	m, err := backup.Take(t.Context(), from, c, nil)
+	require.NoError(t, err)
+	_, err = backup.Copy(t.Context(), from, to, nil)
+	require.NoError(t, err)
+	require.NoError(t, backup.NewNeeds(to).Mark(t.Context(), m.ID))
+	require.NoError(t, store.Delete(t.Context(), "backups/"+string(m.ID)))
+	_, err = backup.Copy(t.Context(), from, to, nil)
+	require.NoError(t, err)
+	require.Empty(t, keys(t, store, "dropped/"))
+	requireSound(t, to)
+}
+
 // What a dropped backup has left is told from what others have, by its mark, until the mark is damaged; and that it is marked
 // means nothing while it is there.
 func TestMarks(t *testing.T) {

@@ -107,13 +107,7 @@ func pushAll(t *testing.T, c *pgtest.Cluster, r *repo.Repo) {
 	t.Helper()
 	a, err := wal.NewArchive(r, nil)
 	require.NoError(t, err)
-	last := pgtest.SwitchWAL(t, c)
-	files, err := filepath.Glob(filepath.Join(c.Data, "pg_wal", "0*"))
-	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	for _, f := range files {
-		if name := filepath.Base(f); name <= last || len(name) != len(last) {
-			require.NoError(t, a.Push(t.Context(), f), name)
-		}
+	for _, f := range pgtest.CompleteWAL(t, c) {
+		require.NoError(t, a.Push(t.Context(), f), f)
 	}
 }

@@ -27,11 +27,7 @@ func TestRecoveryFetchesAhead(t *testing.T) {
 			h.writer().with("PGHOST="+c.Socket, "PGUSER=postgres").ok(t, "backup", "--pgdata", c.Data)
 			writeSegments(t, c, 25)
 			// The old timeline ends in the middle of a segment, whose beginning the new one has as well.
-			c.Stop(t)
-			require.NoError(t, os.WriteFile(filepath.Join(c.Data, "standby.signal"), nil, 0o644))
-			pgtest.Own(t, c.Data)
-			c.StartStandby(t)
-			c.Exec(t, "select pg_promote()", "checkpoint")
+			toNextTimeline(t, c)
 			writeSegments(t, c, 25)
 			archiveAll(t, c)
 			want := pgtest.Checksums(t, c)
@@ -85,11 +81,7 @@ func TestRecoveryStopsAtAHole(t *testing.T) {
 			writeSegments(t, c, 5)
 			lost := pgtest.Value[string](t, c, `select pg_walfile_name(pg_current_wal_lsn())`)
 			writeSegments(t, c, 5)
-			c.Stop(t)
-			require.NoError(t, os.WriteFile(filepath.Join(c.Data, "standby.signal"), nil, 0o644))
-			pgtest.Own(t, c.Data)
-			c.StartStandby(t)
-			c.Exec(t, "select pg_promote()", "checkpoint")
+			toNextTimeline(t, c)
 			writeSegments(t, c, 5)
 			archiveAll(t, c)
 			want := pgtest.Checksums(t, c)
@@ -112,6 +104,16 @@ func TestRecoveryStopsAtAHole(t *testing.T) {
 			require.Equal(t, want, pgtest.Checksums(t, pgtest.Boot(t, dir, 0, nil)))
 		})
 	}
+}
+
+// toNextTimeline has a server go on as a standby does that is promoted.
+func toNextTimeline(t *testing.T, c *pgtest.Cluster) {
+	t.Helper()
+	c.Stop(t)
+	require.NoError(t, os.WriteFile(filepath.Join(c.Data, "standby.signal"), nil, 0o644))
+	pgtest.Own(t, c.Data)
+	c.StartStandby(t)
+	c.Exec(t, "select pg_promote()", "checkpoint")
 }
 
 // writeSegments has a server write so many segments of 1 MiB or more, of small transactions beside large ones.

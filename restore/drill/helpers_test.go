@@ -80,13 +80,8 @@ func (s *site) archive(t *testing.T) {
 	t.Helper()
 	a, err := wal.NewArchive(s.r, nil)
 	require.NoError(t, err)
-	last := pgtest.SwitchWAL(t, s.c)
-	files, err := filepath.Glob(filepath.Join(s.c.Data, "pg_wal", "0*"))
-	require.NoError(t, err)
-	for _, f := range files {
-		if filepath.Base(f) <= last {
-			require.NoError(t, a.Push(t.Context(), f), f)
-		}
+	for _, f := range pgtest.CompleteWAL(t, s.c) {
+		require.NoError(t, a.Push(t.Context(), f), f)
 	}
 }
 

@@ -82,11 +82,8 @@ func (s *site) archive(t *testing.T) *wal.Archive {
 	t.Helper()
 	a, err := wal.NewArchive(s.r, nil)
 	require.NoError(t, err)
-	last := pgtest.SwitchWAL(t, s.c)
-	files, err := filepath.Glob(filepath.Join(s.c.Data, "pg_wal", "0*"))
-	require.NoError(t, err)
-	for _, f := range files {
-		if name := filepath.Base(f); name <= last && name >= s.m.FirstSegment().Name() {
+	for _, f := range pgtest.CompleteWAL(t, s.c) {
+		if filepath.Base(f) >= s.m.FirstSegment().Name() {
 			require.NoError(t, a.Push(t.Context(), f), f)
 		}
 	}
