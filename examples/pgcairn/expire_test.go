@@ -38,18 +38,18 @@ func TestExpire(t *testing.T) {
 		}
 		return all
 	}
-	dry := reader.json(t, "expire", "--keep-full", "1", "--keep-wal", "1s", "--dry-run")
+	dry := reader.json(t, "expire", "--keep-full", "1", "--keep-wal", "1ms", "--dry-run")
 	requireKeys(t, dry, "keep", "drop", "wal_floor", "freed_bytes", "dry_run", "delete", "refused")
 	require.Equal(t, []string{ids[1], ids[2], ids[3]}, verdicts(dry, "keep"))
 	require.Equal(t, ids[:1], verdicts(dry, "drop"))
 	require.Len(t, reader.json(t, "list")["backups"], 4)
 	require.Equal(t, true, dry["dry_run"])
 
-	done := reader.json(t, "expire", "--keep-full", "1", "--keep-wal", "1s")
+	done := reader.json(t, "expire", "--keep-full", "1", "--keep-wal", "1ms")
 	require.Equal(t, dry["freed_bytes"], done["freed_bytes"])
 	require.Positive(t, done["freed_bytes"])
 	require.Equal(t, []string{ids[1], ids[2], ids[3]}, verdicts(done, "keep"))
-	require.Contains(t, reader.ok(t, "expire", "--keep-full", "1", "--keep-wal", "1s"), "freed 0 B")
+	require.Contains(t, reader.ok(t, "expire", "--keep-full", "1", "--keep-wal", "1ms"), "freed 0 B")
 
 	// The pinned one has lost its full backup, and its later WAL, and stands by itself.
 	early := filepath.Join(pgtest.Dir(t), "data")
