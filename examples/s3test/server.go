@@ -53,17 +53,28 @@ func Start(t testing.TB) *Server {
 // StartMinIO starts a MinIO with an empty bucket. It is stopped after the test.
 func StartMinIO(t testing.TB) *Server {
 	t.Helper()
+	return startMinIO(t)
+}
+
+// StartMinIOWith starts a MinIO that believes the tokens of those that an [IdentityProvider] knows.
+func StartMinIOWith(t testing.TB, p *IdentityProvider) *Server {
+	t.Helper()
+	return startMinIO(t, p.env()...)
+}
+
+func startMinIO(t testing.TB, env ...string) *Server {
+	t.Helper()
 	dir := t.TempDir()
 	s := &Server{testserver.Start(t, testserver.Program{
 		Path: testserver.Tool(t, "minio"),
 		Args: func(address string) []string {
 			return []string{"server", "--quiet", "--address", address, filepath.Join(dir, "root")}
 		},
-		Env: []string{
+		Env: append([]string{
 			"HOME=" + dir, "MINIO_ROOT_USER=" + AccessKey, "MINIO_ROOT_PASSWORD=" + SecretKey, "MINIO_SITE_REGION=" + region,
 			"MINIO_BROWSER=off", "MINIO_UPDATE=off", "MINIO_CI_CD=on",
 			"MINIO_KMS_SECRET_KEY=" + KMSKey + ":bWluaW8ta21zLXNlY3JldC1rZXktZm9yLXRlc3RzISE=",
-		},
+		}, env...),
 		Ready: "/minio/health/ready",
 	})}
 	s.CreateBucket(t, Bucket, false)
