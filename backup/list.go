@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/pgcairn/pgcairn/repo"
@@ -16,9 +18,10 @@ import (
 // frontSize is how much of a manifest is read for its summary: a frame of at most maxHeadLine, and what is before it.
 const frontSize = maxHeadLine + 32<<10
 
-// List returns the backups of a repository, oldest first. One whose manifest is corrupt is left out and reported in the
-// error, which then joins a *[repo.CorruptError] for each; the others are returned all the same. One whose pin is corrupt
-// counts as pinned, and is reported as well.
+// List returns the backups of a repository, oldest first. One whose manifest cannot be read is left out and reported in the
+// error, which then joins an *[UnreadableError] for each; the others are returned all the same. One whose pin is corrupt
+// counts as pinned, and is reported as well. Where the identities at hand open no manifest at all, nothing is returned, and
+// the error is that of the first.
 func List(ctx context.Context, r *repo.Repo) ([]*Summary, error) {
 	var ids []ID
 	var bad []error
@@ -28,7 +31,7 @@ func List(ctx context.Context, r *repo.Repo) ([]*Summary, error) {
 		}
 		id, err := ParseID(strings.TrimPrefix(info.Key, manifests))
 		if err != nil {
-			bad = append(bad, &repo.CorruptError{Key: info.Key, Err: err})
+			bad = append(bad, &UnreadableError{info.Key, &repo.CorruptError{Key: info.Key, Err: err}})
 			continue
 		}
 		ids = append(ids, id)
@@ -38,9 +41,8 @@ func List(ctx context.Context, r *repo.Repo) ([]*Summary, error) {
 	g.SetLimit(4 * runtime.GOMAXPROCS(0)) // mostly waits for the store
 	for i, id := range ids {
 		g.Go(func() error {
-			var corrupt *repo.CorruptError
 			found[i], failed[i] = loadSummary(gctx, r, id)
-			if failed[i] == nil || errors.As(failed[i], &corrupt) || errors.Is(failed[i], fs.ErrNotExist) {
+			if failed[i] == nil || isUnreadable(failed[i]) || errors.Is(failed[i], fs.ErrNotExist) {
 				return nil
 			}
 			return failed[i]
@@ -50,24 +52,50 @@ func List(ctx context.Context, r *repo.Repo) ([]*Summary, error) {
 		return nil, err
 	}
 	pinned, err := Pinned(ctx, r)
-	var corrupt *repo.CorruptError
-	if err != nil && !errors.As(err, &corrupt) {
+	if unreadable := (*UnreadableError)(nil); err != nil && !errors.As(err, &unreadable) {
 		return nil, err
 	}
 	if err != nil {
 		bad = append(bad, err)
 	}
 	all := make([]*Summary, 0, len(ids))
+	var closed error
 	for i, s := range found {
 		switch {
 		case s != nil:
 			s.Pinned = pinned[s.ID]
 			all = append(all, s)
 		case !errors.Is(failed[i], fs.ErrNotExist): // else it was deleted since it was listed
-			bad = append(bad, failed[i])
+			bad = append(bad, &UnreadableError{ids[i].manifestKey(), failed[i]})
+			if key := (*repo.DataKeyError)(nil); closed == nil && errors.As(failed[i], &key) {
+				closed = failed[i]
+			}
 		}
 	}
-	return all, errors.Join(bad...)
+	if len(all) == 0 && closed != nil {
+		return nil, closed
+	}
+	lost, err := lostPinned(ctx, r, pinned, ids)
+	if err != nil {
+		return nil, err
+	}
+	return all, errors.Join(append(bad, lost...)...)
+}
+
+// lostPinned reports pinned backups that have no manifest. Those that retention drops are not pinned.
+func lostPinned(ctx context.Context, r *repo.Repo, pinned map[ID]bool, listed []ID) (lost []error, err error) {
+	for _, id := range slices.Sorted(maps.Keys(pinned)) {
+		if slices.Contains(listed, id) {
+			continue
+		}
+		switch _, err := r.Store().Stat(ctx, id.manifestKey()); {
+		case errors.Is(err, fs.ErrNotExist):
+			lost = append(lost, &UnreadableError{id.manifestKey(), fmt.Errorf("the backup is pinned, and its manifest is gone: %w", fs.ErrNotExist)})
+		case err != nil:
+			return nil, fmt.Errorf("backup: %s: %w", id, err)
+		}
+	}
+	return lost, nil
 }
 
 func loadSummary(ctx context.Context, r *repo.Repo, id ID) (*Summary, error) {

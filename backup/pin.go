@@ -31,7 +31,7 @@ func (id ID) pinKey(n int) string { return fmt.Sprintf(pinFolder+"%s/%08d", id, 
 // stays so.
 func Pin(ctx context.Context, r *repo.Repo, id ID) error { return setPinned(ctx, r, id, true) }
 
-// Unpin is the reverse of [Pin].
+// Unpin is the reverse of [Pin]. It gives up a pinned backup whose manifest is gone, too.
 func Unpin(ctx context.Context, r *repo.Repo, id ID) error { return setPinned(ctx, r, id, false) }
 
 func setPinned(ctx context.Context, r *repo.Repo, id ID, pinned bool) error {
@@ -39,10 +39,14 @@ func setPinned(ctx context.Context, r *repo.Repo, id ID, pinned bool) error {
 		return err
 	}
 	return r.WithLease(ctx, RetentionLease, func(ctx context.Context, l *repo.Lease) error {
-		if _, err := r.Store().Stat(ctx, id.manifestKey()); err != nil {
-			return fmt.Errorf("backup: %s: %w", id, err)
+		_, serr := r.Store().Stat(ctx, id.manifestKey())
+		if serr != nil && (pinned || !errors.Is(serr, fs.ErrNotExist)) {
+			return fmt.Errorf("backup: %s: %w", id, serr)
 		}
 		last, is, err := pinOf(ctx, r, id)
+		if err == nil && serr != nil && !is {
+			return fmt.Errorf("backup: %s: %w", id, serr)
+		}
 		if err != nil || is == pinned {
 			return notMissing(err)
 		}
@@ -108,7 +112,7 @@ func parsePinKey(key string) (id ID, n int, err error) {
 }
 
 // Pinned returns the backups that are pinned. It lists the pins and reads one record of each backup that has any. Those
-// whose records are corrupt are among them, beside an error that joins a *[repo.CorruptError] for each.
+// whose records are corrupt are among them, beside an error that joins an *[UnreadableError] for each.
 func Pinned(ctx context.Context, r *repo.Repo) (map[ID]bool, error) {
 	last := map[ID]int{}
 	var bad []error
@@ -118,7 +122,7 @@ func Pinned(ctx context.Context, r *repo.Repo) (map[ID]bool, error) {
 		}
 		id, n, err := parsePinKey(info.Key)
 		if err != nil {
-			bad = append(bad, err)
+			bad = append(bad, &UnreadableError{info.Key, err})
 			continue
 		}
 		last[id] = max(last[id], n)
@@ -132,7 +136,7 @@ func Pinned(ctx context.Context, r *repo.Repo) (map[ID]bool, error) {
 		var corrupt *repo.CorruptError
 		switch {
 		case errors.As(err, &corrupt):
-			bad = append(bad, err)
+			bad = append(bad, &UnreadableError{id.pinKey(n), err})
 			pinned[id] = true
 		case err != nil:
 			return nil, notMissing(err)

@@ -14,14 +14,15 @@ import (
 )
 
 // Prepare plans a recovery from what a repository holds: it lists the backups and the archive and calls [NewPlan]. It
-// changes nothing. A backup whose manifest is corrupt is passed over, with a warning in the plan.
+// changes nothing. A backup whose manifest cannot be read, as a *[backup.UnreadableError] says, is passed over, with a
+// warning in the plan.
 func Prepare(ctx context.Context, r *repo.Repo, t Target, o *PlanOptions) (*Plan, error) {
 	if o == nil {
 		o = &PlanOptions{}
 	}
 	all, listed := backup.List(ctx, r)
-	var corrupt *repo.CorruptError
-	if listed != nil && !errors.As(listed, &corrupt) {
+	var unreadable *backup.UnreadableError
+	if listed != nil && !errors.As(listed, &unreadable) {
 		return nil, listed
 	}
 	p, err := prepare(ctx, r, all, t, o)

@@ -72,7 +72,7 @@ func (c *drillCommand) Run(ctx context.Context, a *app) error {
 func (c *drillCommand) choose(ctx context.Context, a *app, r *repo.Repo) (restore.Target, *restore.PlanOptions, error) {
 	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) //nolint:gosec // nobody's secret
 	all, err := backup.List(ctx, r)
-	if err != nil {
+	if all == nil && err != nil {
 		return restore.Target{}, nil, err
 	}
 	if c.Random == "backup" {

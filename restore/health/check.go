@@ -78,8 +78,12 @@ func (c *checker) look(ctx context.Context) (err error) {
 	}
 	// Backups first: the WAL of one that is listed is there.
 	all, err := backup.List(ctx, c.repo)
-	if err := c.damaged(KindBackup, err); err != nil {
+	var unreadable *backup.UnreadableError
+	if err != nil && !errors.As(err, &unreadable) {
 		return err
+	}
+	if err != nil {
+		c.problem(KindBackup, "%v", err)
 	}
 	if c.coverage, err = c.archive.Coverage(ctx); err != nil {
 		return err
