@@ -42,7 +42,7 @@ func List(ctx context.Context, r *repo.Repo) ([]*Summary, error) {
 	for i, id := range ids {
 		g.Go(func() error {
 			found[i], failed[i] = loadSummary(gctx, r, id)
-			if failed[i] == nil || isUnreadable(failed[i]) || errors.Is(failed[i], fs.ErrNotExist) {
+			if failed[i] == nil || repo.Unreadable(failed[i]) || errors.Is(failed[i], fs.ErrNotExist) {
 				return nil
 			}
 			return failed[i]

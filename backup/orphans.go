@@ -50,10 +50,16 @@ func Orphans(ctx context.Context, r *repo.Repo) iter.Seq2[Orphan, error] {
 type Needs struct {
 	repo  *repo.Repo
 	packs map[ID]packSet
+	given map[ID]bool
 }
 
 // NewNeeds returns a Needs that has read nothing yet.
-func NewNeeds(r *repo.Repo) *Needs { return &Needs{repo: r, packs: map[ID]packSet{}} }
+func NewNeeds(r *repo.Repo) *Needs {
+	return &Needs{repo: r, packs: map[ID]packSet{}, given: map[ID]bool{}}
+}
+
+// GiveUp takes a backup whose manifest cannot be read for one that needs nothing.
+func (n *Needs) GiveUp(id ID) { n.given[id] = true }
 
 // Orphans is like the function [Orphans], and takes those backups for dropped that are in without: what only they need, it
 // yields as well. Unless without is nil, it tells what backups have needed that were dropped after [Needs.Mark].
@@ -149,7 +155,11 @@ func (n *Needs) read(ctx context.Context, ids []ID) error {
 	ids = slices.DeleteFunc(slices.Clone(ids), func(id ID) bool { return n.packs[id] != nil })
 	for _, id := range ids {
 		g.Go(func() error {
-			keys, err := packKeys(ctx, n.repo, id)
+			var keys []string
+			var err error
+			if !n.given[id] {
+				keys, err = packKeys(ctx, n.repo, id)
+			}
 			if err != nil && !errors.Is(err, fs.ErrNotExist) { // one that is gone names none
 				return fmt.Errorf("backup: %s: %w", id, err)
 			}

@@ -1,10 +1,6 @@
 package backup
 
-import (
-	"errors"
-
-	"github.com/pgcairn/pgcairn/repo"
-)
+import "errors"
 
 // UnreadableError means that nothing is known of one backup, or whether it is pinned, though the repository can be read: a
 // record or a manifest is corrupt (a *[repo.CorruptError]); or the manifest is encrypted to a data key that the identities
@@ -18,9 +14,17 @@ type UnreadableError struct {
 func (e *UnreadableError) Error() string { return "backup: " + e.Key + ": " + e.Err.Error() }
 func (e *UnreadableError) Unwrap() error { return e.Err }
 
-// isUnreadable tells whether an error says that an object cannot be read, and not that nothing can be.
-func isUnreadable(err error) bool {
-	var corrupt *repo.CorruptError
-	var closed *repo.DataKeyError
-	return errors.As(err, &corrupt) || errors.As(err, &closed) && !closed.WriteOnly()
+// Unreadable returns the errors that an error of [List] or [Pinned] joins; none where it is another.
+func Unreadable(err error) []*UnreadableError {
+	if u := (*UnreadableError)(nil); errors.As(err, &u) {
+		if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // it is taken apart
+			var all []*UnreadableError
+			for _, one := range many.Unwrap() {
+				all = append(all, Unreadable(one)...)
+			}
+			return all
+		}
+		return []*UnreadableError{u}
+	}
+	return nil
 }

@@ -18,12 +18,33 @@ type DataKeyError struct {
 }
 
 func (e *DataKeyError) Error() string { return "open data key " + e.Key + ": " + e.Err.Error() }
-func (e *DataKeyError) Unwrap() error { return e.Err }
+
+// Is and As see through to the Cipher's error, but not that a file of its own is missing, or taken: that says nothing of
+// an object.
+func (e *DataKeyError) Is(target error) bool {
+	return target != fs.ErrNotExist && target != fs.ErrExist && errors.Is(e.Err, target) //nolint:errorlint // sentinels
+}
+
+func (e *DataKeyError) As(target any) bool { return errors.As(e.Err, target) }
+
+// Foreign tells that the Cipher has identities, and the key is for others: not that it failed to try, as when a plugin does.
+func (e *DataKeyError) Foreign() bool {
+	var w interface{ WriteOnly() bool }
+	return errors.As(e.Err, &w) && !w.WriteOnly()
+}
 
 // WriteOnly tells that the Cipher has nothing to open keys with, as it says itself by such a method of its error.
 func (e *DataKeyError) WriteOnly() bool {
 	var w interface{ WriteOnly() bool }
 	return errors.As(e.Err, &w) && w.WriteOnly()
+}
+
+// Unreadable tells whether an error means that an object is there and cannot be read with what is at hand, however often one
+// tries: it is corrupt, or it is encrypted to others.
+func Unreadable(err error) bool {
+	var damaged *CorruptError
+	var closed *DataKeyError
+	return errors.As(err, &damaged) || errors.As(err, &closed) && closed.Foreign()
 }
 
 // CheckDataKey reads a wrapped data key, an object below keys/, and opens it, whether or not that was done before. The error

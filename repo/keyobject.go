@@ -176,8 +176,11 @@ func (k *keyring) unwrap(ctx context.Context, id, key string, wrapped []byte) (s
 	if errors.Is(err, fs.ErrInvalid) {
 		return "", corrupt(key, "%w", err)
 	}
-	if err != nil {
+	if err != nil && ctx.Err() != nil {
 		return "", objerr.Failed(ctx, "open data key", key, err)
+	}
+	if err != nil {
+		return "", &DataKeyError{Key: key, Err: err}
 	}
 	if keyID(public) != id {
 		return "", corrupt(key, "it holds another key")

@@ -93,8 +93,7 @@ func planWith(ctx context.Context, r *repo.Repo, a *wal.Archive, all []*backup.S
 	if err == nil {
 		p, err = NewPlan(all, c, t, &with)
 	}
-	var corrupt *repo.CorruptError
-	if errors.As(err, &corrupt) {
+	if repo.Unreadable(err) {
 		unread := err
 		if p, err = NewPlan(all, c, t, o); err != nil {
 			return nil, errors.Join(err, unread)
@@ -106,7 +105,7 @@ func planWith(ctx context.Context, r *repo.Repo, a *wal.Archive, all []*backup.S
 		return p, err
 	}
 	p.Undone, err = p.undone(ctx, r, a, c)
-	if errors.As(err, &corrupt) {
+	if repo.Unreadable(err) {
 		p.Warnings = append(p.Warnings, "what is undone cannot be told: "+err.Error())
 		return p, nil
 	}

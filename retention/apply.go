@@ -51,6 +51,14 @@ type Refusal struct {
 // The Result is never nil, and tells what was done before an error. What the store refuses to delete is no error.
 func (p *Plan) Apply(ctx context.Context, r *repo.Repo) (*Result, error) {
 	a := &apply{repo: r, plan: p, result: &Result{Dropped: []backup.ID{}, Refused: []Refusal{}}}
+	if p.repo == nil {
+		return a.result, errors.New("retention: this is no plan: NewPlan makes one")
+	}
+	if p.repo != r { // opened anew with other credentials; or a copy, of which something else may be missing
+		plan := *p
+		plan.repo, plan.needs = r, backup.NewNeeds(r)
+		a.plan = &plan
+	}
 	begun := r.Now()
 	err := r.WithLease(ctx, backup.RetentionLease, func(ctx context.Context, one *repo.Lease) error {
 		return r.WithLease(ctx, backup.LeaseName, func(ctx context.Context, other *repo.Lease) error {
@@ -74,7 +82,7 @@ type apply struct {
 }
 
 func (a *apply) run(ctx context.Context) error {
-	c, err := gather(ctx, a.repo, a.plan.policy, a.plan.needs)
+	c, err := gather(ctx, a.repo, a.plan)
 	if err != nil {
 		return err
 	}
@@ -272,8 +280,8 @@ func (e *ClockError) Error() string {
 // maxSkew is by how much this host's clock may be ahead of the store's.
 const maxSkew = 90 * time.Minute
 
-// clock compares clocks, by a lease that was just confirmed. A store of whose clock backups are of the future, as one for
-// tests may be, tells nothing.
+// clock compares clocks, by a lease that was just confirmed. A store of whose clock all backups are of the future, as one
+// for tests may be, tells nothing; one backup is what this host may have taken just now, by the same clock.
 func (a *apply) clock(ctx context.Context, all []*backup.Summary) error {
 	if err := a.confirm(ctx); err != nil {
 		return err
@@ -284,7 +292,7 @@ func (a *apply) clock(ctx context.Context, all []*backup.Summary) error {
 		return fmt.Errorf("retention: %w", err)
 	}
 	for _, l := range held {
-		odd := slices.ContainsFunc(all, func(b *backup.Summary) bool { return b.StoppedAt.After(l.Renewed.Add(maxSkew)) })
+		odd := !slices.ContainsFunc(all, func(b *backup.Summary) bool { return !b.StoppedAt.After(l.Renewed.Add(maxSkew)) })
 		if l.Name == backup.RetentionLease && now.Sub(l.Renewed) > maxSkew && !odd {
 			return &ClockError{Now: now, Store: l.Renewed}
 		}

@@ -12,7 +12,7 @@ import (
 // Backups are to be dropped in the order of Drop, and before WAL is: then deciding again after each step decides the same.
 type Decision struct {
 	Keep []Verdict `json:"keep"` // oldest first
-	Drop []Verdict `json:"drop"` // oldest first
+	Drop []Verdict `json:"drop"` // oldest first, after those that are given up
 
 	// Floors are where the WAL begins that is kept without end; before it, less may be. A timeline that no kept backup
 	// leads to has none.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,24 +23,36 @@ type catalogue struct {
 	coverage []wal.Coverage            // of each
 
 	incomplete map[backup.ID]int // backups that lack packs, and how many
+
+	givenUp map[backup.ID]error // backups that cannot be read, and why
 }
 
 // userGrace is for how long after its lease has expired a user counts that may be gone: clocks differ, and to keep
 // something for a day costs little.
 const userGrace = 24 * time.Hour
 
-// gather reads what there is. A manifest that cannot be read is an error: what it needs is not known.
-func gather(ctx context.Context, r *repo.Repo, p Policy, needs *backup.Needs) (*catalogue, error) {
-	c := &catalogue{}
+// gather reads what there is. A manifest that cannot be read is an error, unless it is given up: what it needs is not known.
+func gather(ctx context.Context, r *repo.Repo, p *Plan) (*catalogue, error) {
+	c := &catalogue{givenUp: map[backup.ID]error{}}
 	var err error
 	if c.backups, err = backup.List(ctx, r); err != nil {
-		return nil, fmt.Errorf("retention: nothing is dropped while a manifest cannot be read: %w", err)
+		if err = c.giveUp(err, p.options.GiveUp); err != nil {
+			return nil, fmt.Errorf("retention: nothing is dropped while a manifest cannot be read: %w", err)
+		}
 	}
-	if c.incomplete, err = needs.Incomplete(ctx); err != nil {
+	for id := range c.givenUp {
+		p.needs.GiveUp(id)
+	}
+	if c.incomplete, err = p.needs.Incomplete(ctx); err != nil {
 		return nil, fmt.Errorf("retention: %w", err)
 	}
 	if c.users, err = users(ctx, r); err != nil {
 		return nil, err
+	}
+	for id := range c.givenUp {
+		if u, used := c.users[id]; used {
+			return nil, fmt.Errorf("retention: backup %s cannot be given up: it is in use by %s", id, describeUser(u))
+		}
 	}
 	first, err := wal.NewArchive(r, nil)
 	if err != nil {
@@ -57,15 +71,35 @@ func gather(ctx context.Context, r *repo.Repo, p Policy, needs *backup.Needs) (*
 		if err != nil {
 			return nil, fmt.Errorf("retention: %w", err)
 		}
-		if p.KeepWAL > 0 {
+		if p.policy.KeepWAL > 0 {
 			held = inParts(held)
 		}
-		if err := a.Times(ctx, &held); err != nil {
+		if err := a.Times(ctx, &held); repo.Unreadable(err) {
+			p.options.Logger.WarnContext(ctx, "how old WAL is cannot be told, which is kept where its age decides", "error", err)
+		} else if err != nil {
 			return nil, whileDeleted(ctx, a, held, err)
 		}
 		c.archives, c.coverage = append(c.archives, a), append(c.coverage, held)
 	}
 	return c, nil
+}
+
+// giveUp returns what of an error of List is not of backups that are given up.
+func (c *catalogue) giveUp(listed error, ids []backup.ID) error {
+	unreadable := backup.Unreadable(listed)
+	if len(unreadable) == 0 {
+		return listed
+	}
+	var rest []error
+	for _, u := range unreadable {
+		id := backup.ID(strings.TrimPrefix(u.Key, "backups/"))
+		if errors.Is(u, fs.ErrNotExist) || !slices.Contains(ids, id) {
+			rest = append(rest, u)
+			continue
+		}
+		c.givenUp[id] = u.Err
+	}
+	return errors.Join(rest...)
 }
 
 // whileDeleted tells why WAL could not be read: by another retention, what was listed may be gone.
@@ -131,6 +165,9 @@ func (c *catalogue) decide(p Policy, now time.Time, stay map[backup.ID]string) (
 	}
 	d, err := p.decide(all, c.coverage, now, c.incomplete)
 	c.spare(&d)
+	for _, id := range slices.Backward(slices.Sorted(maps.Keys(c.givenUp))) {
+		d.Drop = slices.Insert(d.Drop, 0, Verdict{id, []string{"given up: " + c.givenUp[id].Error()}})
+	}
 	for _, v := range d.Keep {
 		if !unpinned[v.Backup] {
 			continue

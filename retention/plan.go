@@ -20,6 +20,10 @@ type Options struct {
 	// deleted with it, however young.
 	OrphanGrace time.Duration
 
+	// GiveUp are backups whose manifest cannot be read, as a *[backup.UnreadableError] says, and never will be: it is
+	// deleted, and what nobody else needs of theirs is left over from then on.
+	GiveUp []backup.ID
+
 	// Logger is told what is worth knowing and no error. The default discards.
 	Logger *slog.Logger
 }
@@ -41,7 +45,8 @@ type Plan struct {
 
 	policy  Policy
 	options Options
-	needs   *backup.Needs
+	repo    *repo.Repo
+	needs   *backup.Needs // of repo
 }
 
 // What is deleted.
@@ -64,14 +69,14 @@ type Deletion struct {
 // NewPlan finds out what a policy means for a repository. It deletes nothing: a dry run is not to call [Plan.Apply].
 //
 // It reads the head of every manifest, the packs that it names, and the time of the oldest and newest commit of each stretch
-// of WAL; where the repository is encrypted, an identity is needed. A manifest that cannot be read is an error, since what it
-// needs is not known, and a policy that cannot be meant is a *[PolicyError]. While another retention deletes, it may be
-// [ErrStale]. Backups that somebody uses, see [backup.Use], are kept.
+// of WAL; where the repository is encrypted, an identity is needed. A manifest that cannot be read, and is not given up, is
+// a *[backup.UnreadableError], since what it needs is not known, and a policy that cannot be meant is a *[PolicyError]. While
+// another retention deletes, it may be [ErrStale]. Backups that somebody uses, see [backup.Use], are kept.
 func NewPlan(ctx context.Context, r *repo.Repo, p Policy, o *Options) (*Plan, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
-	plan := &Plan{At: r.Now(), policy: p, needs: backup.NewNeeds(r)}
+	plan := &Plan{At: r.Now(), policy: p, repo: r, needs: backup.NewNeeds(r)}
 	if o != nil {
 		plan.options = *o
 	}
@@ -81,9 +86,14 @@ func NewPlan(ctx context.Context, r *repo.Repo, p Policy, o *Options) (*Plan, er
 	if plan.options.Logger == nil {
 		plan.options.Logger = slog.New(slog.DiscardHandler)
 	}
-	c, err := gather(ctx, r, p, plan.needs)
+	c, err := gather(ctx, r, plan)
 	if err != nil {
 		return nil, err
+	}
+	for _, id := range plan.options.GiveUp {
+		if c.givenUp[id] == nil {
+			return nil, fmt.Errorf("retention: backup %s is not one whose manifest cannot be read: nothing is given up", id)
+		}
 	}
 	if plan.Decision, err = c.decide(p, plan.At, c.inUse()); err != nil {
 		return nil, err

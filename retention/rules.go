@@ -13,7 +13,7 @@ const pinned = "pinned"
 
 // decide applies the rules to the backups of a cluster.
 func (c *cluster) decide(p Policy, now time.Time) {
-	c.least()
+	c.least(now)
 	for _, b := range c.backups {
 		if b.Pinned {
 			c.keep(b, "%s", pinned)
@@ -49,11 +49,11 @@ func (c *cluster) keep(b *backup.Summary, format string, args ...any) {
 }
 
 // least keeps what no policy may drop. Until one that can be restored is found, what cannot be is kept: its WAL may
-// be found elsewhere.
-func (c *cluster) least() {
+// be found elsewhere. By a clock that was wrong a backup may be of the future, and must not stand before all that come.
+func (c *cluster) least(now time.Time) {
 	for _, b := range c.backups {
 		c.keep(b, "the newest backup")
-		if c.restorable[b.ID] {
+		if c.restorable[b.ID] && !b.StoppedAt.After(now) {
 			break
 		}
 	}
@@ -66,7 +66,7 @@ func (c *cluster) least() {
 			continue
 		}
 		c.keep(b, "the newest on the way to timeline %d, which is the newest", newest.timeline)
-		if c.consistent(b, newest) {
+		if c.consistent(b, newest) && !b.StoppedAt.After(now) {
 			break
 		}
 	}
