@@ -165,7 +165,9 @@ func (l *Lease) left() time.Duration {
 	if l.over {
 		return 0
 	}
-	return l.state.Expires.Sub(l.repo.now()) - leaseMargin
+	// The monotonic clock stands still while a host is suspended, and the wall clock may be set late after that.
+	now := l.repo.now()
+	return min(l.state.Expires.Sub(now), l.state.Expires.Round(0).Sub(now.Round(0))) - leaseMargin
 }
 
 // release marks the lease as free. Deleting alone would let the fence start over.

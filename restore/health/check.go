@@ -18,7 +18,7 @@ import (
 type Options struct {
 	MaxBackupAge time.Duration // of the newest backup that can be restored, since it was complete
 	MaxWALLag    time.Duration // since WAL was archived the last time
-	MaxVerifyAge time.Duration // since the last verification of all, with nothing left for later, that found nothing
+	MaxVerifyAge time.Duration // since the last verification of all, with nothing left for later, that found nothing; whether it has read contents is not asked
 }
 
 // growthSpan is over how long growth is told.
@@ -93,7 +93,13 @@ func (c *checker) look(ctx context.Context) (err error) {
 			c.all = append(c.all, b)
 		}
 	}
-	slices.SortStableFunc(c.all, func(a, b *backup.Summary) int { return a.StoppedAt.Compare(b.StoppedAt) })
+	// One of a time to come was taken by a clock that was wrong, and must not pass for the newest for ever.
+	slices.SortStableFunc(c.all, func(a, b *backup.Summary) int {
+		if x, y := c.ahead(a.StoppedAt), c.ahead(b.StoppedAt); x != y {
+			return map[bool]int{true: -1, false: 1}[x]
+		}
+		return a.StoppedAt.Compare(b.StoppedAt)
+	})
 	c.status.Windows = append(c.status.Windows, restore.Windows(c.all, c.coverage)...)
 	return nil
 }
@@ -137,26 +143,35 @@ func (c *checker) archived(ctx context.Context) error {
 // errChanged means that what was listed is gone.
 var errChanged = errors.New("try again")
 
-// backups tells of the newest backup, and whether all from there on can be recovered.
-func (c *checker) backups(context.Context) error {
+// backups tells which backups can be restored, and whether all from the newest on can be recovered.
+func (c *checker) backups(ctx context.Context) error {
 	c.status.Backups = len(c.all)
 	for _, b := range slices.Backward(c.all) {
-		if windows := restore.Windows([]*backup.Summary{b}, c.coverage); len(windows) > 0 {
-			age := c.since(b.StoppedAt)
-			c.status.NewestBackup = &Backup{Summary: b, AgeSeconds: age.Seconds()}
-			if most := c.options.MaxBackupAge; most > 0 && age > most {
-				c.problem(KindBackupAge, "the newest backup, %s, is %s old, which was to be no more than %s", b.ID, age.Round(time.Second), most)
-			}
-			c.reach(windows)
-			break
+		switch windows := restore.Windows([]*backup.Summary{b}, c.coverage); {
+		case len(windows) == 0:
+			c.problem(KindBackup, "backup %s cannot be restored: of the WAL from %s to %s some is missing", b.ID, b.FirstSegment(), b.LastSegment())
+		case c.status.NewestBackup == nil:
+			c.newest(b, windows)
 		}
-		c.problem(KindBackup, "backup %s cannot be restored: WAL from %s to %s is missing", b.ID, b.FirstSegment(), b.LastSegment())
 	}
 	if c.status.NewestBackup == nil {
 		c.problem(KindNoBackup, "there is no backup that can be restored")
 	}
-	c.grown()
-	return nil
+	return c.grown(ctx)
+}
+
+// newest tells of the newest backup that can be restored.
+func (c *checker) newest(b *backup.Summary, windows []restore.Window) {
+	age := c.since(b.StoppedAt)
+	c.status.NewestBackup = &Backup{Summary: b, AgeSeconds: age.Seconds()}
+	switch most := c.options.MaxBackupAge; {
+	case most <= 0:
+	case c.ahead(b.StoppedAt):
+		c.problem(KindBackupAge, "the newest backup, %s, is of a time to come, %s: a clock is, or was, wrong", b.ID, b.StoppedAt.UTC().Format(time.RFC3339))
+	case age > most:
+		c.problem(KindBackupAge, "the newest backup, %s, is %s old, which was to be no more than %s", b.ID, age.Round(time.Second), most)
+	}
+	c.reach(windows)
 }
 
 // reach notes when the windows that the newest backup begins do not lead to the end of the WAL.
@@ -172,8 +187,8 @@ func (c *checker) reach(windows []restore.Window) {
 		x.ToLSN, x.Timeline, w.EndLSN, w.Timeline)
 }
 
-// grown sums up sizes.
-func (c *checker) grown() {
+// grown sums up sizes: what the oldest backup needs, whoever has written it, and what the others have added.
+func (c *checker) grown(ctx context.Context) error {
 	s := c.status
 	s.StoredBytes = s.WAL.Bytes
 	var raw int64
@@ -182,8 +197,16 @@ func (c *checker) grown() {
 	}
 	since := s.At.Add(-growthSpan)
 	var first *backup.Summary
-	for _, b := range c.all {
-		s.StoredBytes += b.StoredBytes
+	for i, b := range c.all {
+		if i == 0 && b.Type != backup.Full {
+			needs, err := c.needs(ctx, b)
+			if err != nil {
+				return err
+			}
+			s.StoredBytes += needs
+		} else {
+			s.StoredBytes += b.StoredBytes + b.ReusedBytes
+		}
 		if b.StoppedAt.Before(since) {
 			continue
 		}
@@ -193,12 +216,32 @@ func (c *checker) grown() {
 		}
 	}
 	if first == nil {
-		return
+		return nil
 	}
 	s.Growth.Seconds = c.since(first.StoppedAt).Seconds()
 	if raw > 0 && s.WAL.EndLSN > first.StopLSN {
 		s.Growth.WALBytes = int64(float64(s.WAL.EndLSN-first.StopLSN) * float64(s.WAL.Bytes) / float64(raw))
+		s.Growth.WALBytes = min(s.Growth.WALBytes, s.WAL.Bytes)
 	}
+	return nil
+}
+
+// needs is how much is stored of what a backup needs.
+func (c *checker) needs(ctx context.Context, b *backup.Summary) (sum int64, err error) {
+	m, err := backup.Load(ctx, c.repo, b.ID)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return 0, fmt.Errorf("a backup that was listed is gone: it changes just now: %w", errChanged)
+	case repo.Unreadable(err):
+		c.problem(KindBackup, "%v", err)
+		return b.StoredBytes, nil
+	case err != nil:
+		return 0, err
+	}
+	for i := range m.PackList {
+		sum += m.PackList[i].Size
+	}
+	return sum, nil
 }
 
 // receipts tells of verifications and drills.
@@ -230,7 +273,7 @@ func (c *checker) verified(all []*backup.Receipt) {
 		if found == nil && !t.OK && !again { // which one of another kind, that is OK, does not undo
 			found = t
 		}
-		if whole == nil && t.OK && t.Whole && t.Left == 0 {
+		if whole == nil && t.OK && t.Whole && t.Left == 0 && !c.ahead(t.EndedAt) {
 			whole = t
 		}
 	}
@@ -281,6 +324,12 @@ func (c *checker) rest(ctx context.Context) error {
 	}
 	return nil
 }
+
+// skew is by how much clocks may differ.
+const skew = 90 * time.Minute
+
+// ahead tells whether a time is to come, by more than clocks differ.
+func (c *checker) ahead(t time.Time) bool { return t.Sub(c.status.At) > skew }
 
 // since is how long ago it was; clocks that differ a little do not make it negative.
 func (c *checker) since(t time.Time) time.Duration { return max(0, c.status.At.Sub(t)) }

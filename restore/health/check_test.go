@@ -23,6 +23,7 @@ import (
 // rig is a cluster, its repository, and a clock that both have, and the store.
 type rig struct {
 	now     time.Time
+	ahead   time.Duration // by how much the server's clock is
 	cluster *backuptest.Cluster
 	store   repo.Store
 	repo    *repo.Repo
@@ -39,7 +40,7 @@ func newRigOf(t testing.TB, files fs.FS) *rig {
 	t.Helper()
 	g := &rig{now: time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)}
 	clock := func() time.Time { return g.now }
-	g.cluster = backuptest.New(&backuptest.Options{Files: files, Logged: true, Now: clock})
+	g.cluster = backuptest.New(&backuptest.Options{Files: files, Logged: true, Now: func() time.Time { return g.now.Add(g.ahead) }})
 	g.store = repotest.Mem(&repotest.MemOptions{Now: clock})
 	var err error
 	g.repo, err = repo.Init(t.Context(), g.store, &repo.Options{Now: clock})
@@ -355,6 +356,67 @@ func (g *rig) truncate(t testing.TB, key string) {
 	require.NoError(t, err)
 	_, err = w.Commit()
 	require.NoError(t, err)
+}
+
+// What is of a time to come, by a clock that was wrong, is not new for ever.
+func TestOfATimeToCome(t *testing.T) {
+	g := newRig(t)
+	g.ahead = 365 * 24 * time.Hour
+	g.cluster.Commit()
+	g.take(t, nil)
+	g.push(t)
+	g.ahead = 0
+	day := 24 * time.Hour
+	g.now = g.now.Add(300 * day)
+	require.True(t, g.check(t, nil).OK)
+	s := g.check(t, &health.Options{MaxBackupAge: day})
+	require.Equal(t, []health.Kind{health.KindBackupAge}, kinds(s))
+	require.Contains(t, s.Problems[0].Text, "a time to come")
+	second := g.take(t, nil)
+	s = g.check(t, &health.Options{MaxBackupAge: day})
+	require.True(t, s.OK, "%v", s.Problems)
+	require.Equal(t, second.ID, s.NewestBackup.ID)
+	g.now = g.now.Add(2 * day)
+	require.Equal(t, []health.Kind{health.KindBackupAge}, kinds(g.check(t, &health.Options{MaxBackupAge: day})))
+
+	now := g.now
+	g.now = now.Add(365 * day)
+	g.receipt(t, backup.ReceiptVerify, true)
+	g.now = now.Add(100 * day)
+	require.Equal(t, []health.Kind{health.KindVerifyAge}, kinds(g.check(t, &health.Options{MaxVerifyAge: day})))
+}
+
+// An older backup that cannot be restored is a problem, too, whatever the newest can.
+func TestOlderBackupLacksWAL(t *testing.T) {
+	g := newRig(t)
+	first := g.take(t, nil)
+	g.push(t)
+	g.push(t)
+	g.take(t, nil)
+	g.push(t)
+	require.True(t, g.check(t, nil).OK)
+	for info, err := range g.store.List(t.Context(), "wal/") {
+		require.NoError(t, err)
+		if strings.HasSuffix(info.Key, "/"+first.FirstSegment().Name()) {
+			require.NoError(t, g.store.Delete(t.Context(), info.Key))
+		}
+	}
+	s := g.check(t, nil)
+	require.Equal(t, []health.Kind{health.KindBackup}, kinds(s))
+	require.Contains(t, s.Problems[0].Text, string(first.ID))
+}
+
+// A backup whose parent was dropped needs what that has written, which counts.
+func TestStoredBytesOfDroppedParents(t *testing.T) {
+	g := newRig(t)
+	full := g.take(t, nil)
+	g.push(t)
+	g.now = g.now.Add(time.Hour)
+	g.take(t, &backup.Options{Type: backup.Incremental})
+	g.push(t)
+	want := g.check(t, nil).StoredBytes
+	require.NoError(t, g.store.Delete(t.Context(), "backups/"+string(full.ID)))
+	require.Equal(t, want, g.check(t, nil).StoredBytes)
 }
 
 // Of 300 backups each is read once, whatever else there is, and packs are not listed.

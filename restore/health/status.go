@@ -22,7 +22,9 @@ type Status struct {
 	LastVerify   *Receipt         `json:"last_verify"`
 	LastDrill    *Receipt         `json:"last_drill"`
 
-	StoredBytes int64            `json:"stored_bytes"` // by the backups and WAL of this cluster, as far as backups that are there have written it
+	// StoredBytes is what is stored of the backups and the WAL of this cluster; what later backups need of those between
+	// that were dropped is not in it.
+	StoredBytes int64            `json:"stored_bytes"`
 	Growth      Growth           `json:"growth"`
 	Leases      []repo.LeaseInfo `json:"leases"`
 	Space       *repo.Space      `json:"space,omitempty"` // of a repository in a directory
@@ -40,8 +42,8 @@ type WAL struct {
 	Timeline wal.Timeline `json:"timeline,omitempty"` // the highest of which any is held
 	EndLSN   wal.LSN      `json:"end_lsn,omitempty"`  // up to where
 
-	// LagSeconds is how long ago the last of it was archived, by the store's clock: what a loss of the server now might
-	// cost at most. A server that writes nothing archives nothing, unless archive_timeout is set. Nil where there is none.
+	// LagSeconds is how long ago the last of it was archived here, by the store's clock: what a loss of the server now
+	// might cost at most, where it was not copied from another repository, since that does not make it younger. A server that writes nothing archives nothing, unless archive_timeout is set. Nil where there is none.
 	LagSeconds *float64 `json:"lag_seconds"`
 
 	Bytes int64       `json:"bytes"` // as stored, of all timelines
@@ -69,7 +71,7 @@ type Kind string
 const (
 	KindNoBackup  Kind = "no-backup"  // none can be restored
 	KindBackupAge Kind = "backup-age" // the newest one is older than MaxBackupAge
-	KindBackup    Kind = "backup"     // one is corrupt, or newer than the newest that can be restored
+	KindBackup    Kind = "backup"     // one cannot be read or restored, or is pinned and gone
 	KindWALLag    Kind = "wal-lag"    // over MaxWALLag, or there is no WAL
 	KindWALGap    Kind = "wal-gap"    // between the newest backup and the end of the WAL
 	KindVerifyAge Kind = "verify-age" // the last verification is older than MaxVerifyAge, or there was none
