@@ -23,7 +23,7 @@ import (
 // README begins
 
 // On the database host, which holds the recipient only: it writes backups that it cannot read.
-func backUp(ctx context.Context, dir string, to age.Recipient, pgdata, dsn string) (*backup.Manifest, error) {
+func backUp(ctx context.Context, dir, state string, to age.Recipient, pgdata, dsn string) (*backup.Manifest, error) {
 	keys, err := crypto.New([]age.Recipient{to}, nil)
 	if err != nil {
 		return nil, err
@@ -32,7 +32,8 @@ func backUp(ctx context.Context, dir string, to age.Recipient, pgdata, dsn strin
 	if err != nil {
 		return nil, err
 	}
-	r, err := repo.Init(ctx, store, &repo.Options{Cipher: keys}) // again: opens it
+	// Again: opens it. Without state no call would know the keys, and the parents of incremental backups, of those before.
+	r, err := repo.Init(ctx, store, &repo.Options{Cipher: keys, StateDir: state})
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +72,7 @@ func TestReadmeLibrary(t *testing.T) {
 	require.NoError(t, err)
 	dir := t.TempDir()
 	c.Exec(t, `create table kept as select generate_series(1, 1000) as i`)
-	_, err = backUp(ctx, dir, id.Recipient(), c.Data, c.DSN("postgres"))
+	_, err = backUp(ctx, dir, t.TempDir(), id.Recipient(), c.Data, c.DSN("postgres"))
 	require.NoError(t, err)
 	want := pgtest.Checksums(t, c)
 	at := pgtest.Value[time.Time](t, c, `select clock_timestamp()`)
@@ -99,7 +100,7 @@ func TestReadmeByHand(t *testing.T) {
 	require.NoError(t, err)
 	dir := t.TempDir()
 	c.Exec(t, `create table kept as select i, md5(i::text) from generate_series(1, 100000) i`)
-	_, err = backUp(t.Context(), dir, id.Recipient(), c.Data, c.DSN("postgres"))
+	_, err = backUp(t.Context(), dir, t.TempDir(), id.Recipient(), c.Data, c.DSN("postgres"))
 	require.NoError(t, err)
 	c.Exec(t, `delete from kept where i < 1000`)
 	source, err := backup.Directory(c.Data, c.DSN("postgres"), nil)

@@ -17,7 +17,7 @@ func (e *UnreadableError) Unwrap() error { return e.Err }
 // Unreadable returns the errors that an error of [List] or [Pinned] joins; none where it is another.
 func Unreadable(err error) []*UnreadableError {
 	if u := (*UnreadableError)(nil); errors.As(err, &u) {
-		if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // it is taken apart
+		if many, ok := err.(interface{ Unwrap() []error }); ok {
 			var all []*UnreadableError
 			for _, one := range many.Unwrap() {
 				all = append(all, Unreadable(one)...)

@@ -19,12 +19,12 @@ type DataKeyError struct {
 
 func (e *DataKeyError) Error() string { return "open data key " + e.Key + ": " + e.Err.Error() }
 
-// Is and As see through to the Cipher's error, but not that a file of its own is missing, or taken: that says nothing of
-// an object.
+// Is sees through to the Cipher's error, but not that a file of its own is missing, or taken: that says nothing of an object.
 func (e *DataKeyError) Is(target error) bool {
-	return target != fs.ErrNotExist && target != fs.ErrExist && errors.Is(e.Err, target) //nolint:errorlint // sentinels
+	return target != fs.ErrNotExist && target != fs.ErrExist && errors.Is(e.Err, target)
 }
 
+// As sees through to the Cipher's error.
 func (e *DataKeyError) As(target any) bool { return errors.As(e.Err, target) }
 
 // Foreign tells that the Cipher has identities, and the key is for others: not that it failed to try, as when a plugin does.

@@ -24,6 +24,16 @@ var (
 	ErrRefused = errors.New("the store refuses it")
 )
 
+// MarkerError means that a store has no marker, and objects of a repository: to make a new one there would mix the two.
+type MarkerError struct {
+	Key string // of an object that is there
+}
+
+func (e *MarkerError) Error() string {
+	return "repo: " + markerKey + " is gone, and " + e.Key + " is there: " +
+		"bring it back from a version or a copy of the store; a new repository is made in an empty store, or folder"
+}
+
 // CorruptError means that an object was read and is not what was once written: a flipped bit, a truncation, an object
 // put under another's name, or a wrong key. Failing to read at all is never a CorruptError.
 type CorruptError struct {

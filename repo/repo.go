@@ -50,7 +50,7 @@ type Repo struct {
 
 // Init makes a store a repository, or opens the one that is there: calling it again changes nothing. It proves first
 // that the store refuses to create an object twice, on which everything else rests, and fails with [ErrUnsafeStore]
-// where it does not.
+// where it does not. A store that has objects of a repository whose marker is gone is a *[MarkerError].
 func Init(ctx context.Context, s Store, o *Options) (*Repo, error) {
 	r, err := Open(ctx, s, o)
 	if !errors.Is(err, ErrNoRepository) {
@@ -58,6 +58,15 @@ func Init(ctx context.Context, s Store, o *Options) (*Repo, error) {
 	}
 	if o == nil {
 		o = &Options{}
+	}
+	switch left, err := leftOf(ctx, s); {
+	case err != nil:
+		return nil, err
+	case left != "":
+		if r, err := Open(ctx, s, o); !errors.Is(err, ErrNoRepository) { // somebody else has made it since
+			return r, err
+		}
+		return nil, &MarkerError{Key: left}
 	}
 	if err := Probe(ctx, s); err != nil {
 		return nil, err
@@ -71,6 +80,19 @@ func Init(ctx context.Context, s Store, o *Options) (*Repo, error) {
 		return nil, err
 	}
 	return Open(ctx, s, o)
+}
+
+// leftOf returns an object that only a repository has, or nothing.
+func leftOf(ctx context.Context, s Store) (string, error) {
+	for _, folder := range []string{"backups/", "keys/", "packs/", "systems/", "wal/"} {
+		for info, err := range s.List(ctx, folder) {
+			if err != nil {
+				return "", fmt.Errorf("repo: list %s: %w", folder, err)
+			}
+			return info.Key, nil
+		}
+	}
+	return "", nil
 }
 
 // Open opens a repository. A store that holds none is [ErrNoRepository], one of a later format a *[FormatError].

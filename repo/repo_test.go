@@ -2,6 +2,7 @@ package repo_test
 
 import (
 	"context"
+	"io"
 	"io/fs"
 	"sync"
 	"testing"
@@ -83,6 +84,25 @@ func (s *meeting) Create(ctx context.Context, key string) (repo.Writer, error) {
 		s.meet()
 	}
 	return s.Store.Create(ctx, key)
+}
+
+// A repository whose marker is gone is not made anew: what it holds would be mixed with what comes.
+func TestInitRefusesWhatHasLostItsMarker(t *testing.T) {
+	s := repotest.Mem(nil)
+	r, err := repo.Init(t.Context(), s, nil)
+	require.NoError(t, err)
+	_, err = r.Put(t.Context(), "wal/a", nil, func(w io.Writer) error { _, err := io.WriteString(w, "content"); return err })
+	require.NoError(t, err)
+	require.NoError(t, s.Delete(t.Context(), "pgcairn.json"))
+	_, err = repo.Init(t.Context(), s, nil)
+	var gone *repo.MarkerError
+	require.ErrorAs(t, err, &gone)
+	require.Equal(t, "wal/a", gone.Key)
+	_, err = repo.Open(t.Context(), s, nil)
+	require.ErrorIs(t, err, repo.ErrNoRepository)
+	require.NoError(t, s.Delete(t.Context(), "wal/a"))
+	_, err = repo.Init(t.Context(), s, nil)
+	require.NoError(t, err)
 }
 
 func TestInitRefusesUnsafeStore(t *testing.T) {

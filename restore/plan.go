@@ -126,7 +126,7 @@ func (p *Point) String() string {
 	if p.Time.IsZero() {
 		return p.LSN.String()
 	}
-	return p.Time.Format(time.RFC3339) + " (" + p.LSN.String() + ")"
+	return p.Time.Format(time.RFC3339Nano) + " (" + p.LSN.String() + ")"
 }
 
 // NewPlan decides how to reach a target with the backups and the WAL there are. It is pure: it asks nobody, and leaves

@@ -511,7 +511,7 @@ func TestPlanAsJSON(t *testing.T) {
 	require.NoError(t, json.Unmarshal(got, &doc))
 	require.Equal(t, map[string]any{
 		"target": map[string]any{"kind": "lsn", "lsn": "0/7000000"}, "wal": []any{}, "wal_bytes": 0.0, "restore_bytes": 0.0, "space_bytes": 0.0, "requests": 0.0,
-		"reachable": false, "reason": "the WAL ends before it: segment 000000010000000000000006 is not archived",
+		"reachable": false, "reason": "the WAL ends before it: segment 000000010000000000000006 is not archived", "backup": nil, "timeline": nil,
 		"missing": []any{map[string]any{"timeline": 1.0, "from": "000000010000000000000006", "to": "000000010000000000000007"}},
 		"nearest": map[string]any{
 			"before": map[string]any{"lsn": "0/6000000"}, "after": map[string]any{"time": "2026-11-21T10:30:00Z", "lsn": "0/90003E8"},

@@ -12,16 +12,16 @@ import (
 
 // planJSON is the stable JSON form of a plan, and of the lack of one.
 type planJSON struct {
-	Backup       backup.ID         `json:"backup,omitempty"`
+	Backup       *backup.ID        `json:"backup"` // nil, as the timeline, where none leads there
 	SystemID     uint64            `json:"system_id,omitempty,string"`
 	Target       Target            `json:"target"`
-	Timeline     wal.Timeline      `json:"timeline,omitempty"`
+	Timeline     *wal.Timeline     `json:"timeline"`
 	WAL          []wal.Range       `json:"wal"`
 	WALBytes     int64             `json:"wal_bytes"`
 	RestoreBytes int64             `json:"restore_bytes"`
 	Requests     int               `json:"requests"`
 	Reachable    bool              `json:"reachable"`
-	Reason       string            `json:"reason,omitempty"`
+	Reason       *string           `json:"reason"` // nil where it is reachable
 	Missing      []wal.Range       `json:"missing,omitempty"`
 	Nearest      nearestJSON       `json:"nearest"`
 	SpaceBytes   int64             `json:"space_bytes"`
@@ -44,7 +44,7 @@ func (p *Plan) MarshalJSON() ([]byte, error) { return json.Marshal(p.json()) }
 
 func (p *Plan) json() planJSON {
 	return planJSON{
-		Backup: p.Backup.ID, SystemID: p.Backup.SystemID, Target: p.Target, Timeline: p.Timeline, WAL: append([]wal.Range{}, p.WAL...), WALBytes: p.WALBytes,
+		Backup: &p.Backup.ID, SystemID: p.Backup.SystemID, Target: p.Target, Timeline: &p.Timeline, WAL: append([]wal.Range{}, p.WAL...), WALBytes: p.WALBytes,
 		RestoreBytes: p.RestoreBytes, SpaceBytes: p.SpaceBytes, Requests: p.Requests, Reachable: true,
 		LastCommit: p.LastCommit, NextCommit: p.NextCommit, Settings: p.Settings(nil), Undone: p.Undone, Warnings: append([]string{}, p.Warnings...),
 	}
@@ -53,7 +53,7 @@ func (p *Plan) json() planJSON {
 // MarshalJSON implements json.Marshaler: it has the same members as a plan's.
 func (e *UnreachableError) MarshalJSON() ([]byte, error) {
 	return json.Marshal(planJSON{
-		Target: e.Target, WAL: []wal.Range{}, Reason: e.Reason, Missing: e.Missing,
+		Target: e.Target, WAL: []wal.Range{}, Reason: &e.Reason, Missing: e.Missing,
 		Nearest: nearestJSON{Before: e.Before, After: e.After}, Instead: e.Instead, Means: e.Means, Warnings: []string{},
 	})
 }

@@ -43,7 +43,7 @@ type backupDoc struct {
 
 // Run runs the command.
 func (c *backupCommand) Run(ctx context.Context, a *app) error {
-	if err := c.check(); err != nil {
+	if err := c.check(a.several()); err != nil {
 		return err
 	}
 	begun := time.Now()
@@ -71,15 +71,24 @@ func (c *backupCommand) Run(ctx context.Context, a *app) error {
 	} else {
 		m, err = backup.Take(ctx, r, source, &o)
 	}
-	if err != nil {
+	if m == nil {
 		return err
 	}
 	doc := backupDoc{manifestDoc: newManifestDoc(m), Duration: time.Since(begun).Seconds(), Requests: count.requests(), Repositories: each}
 	a.screen.done()
-	return a.print(doc, func(w *strings.Builder) {
+	printed := a.print(doc, func(w *strings.Builder) {
 		doc.print(w)
+		for _, one := range each {
+			if one.ID != "" {
+				fmt.Fprintf(w, "in        %s: %s\n", one.Repo, one.ID)
+			}
+		}
 		fmt.Fprintf(w, "took      %.1f s\n", doc.Duration)
 	})
+	if err != nil {
+		return err
+	}
+	return printed
 }
 
 // source is what is backed up.
@@ -95,7 +104,7 @@ func (c *backupCommand) source(a *app) (backup.Source, error) {
 }
 
 // check refuses what makes no sense.
-func (c *backupCommand) check() error {
+func (c *backupCommand) check(several bool) error {
 	if c.Source == "" {
 		c.Source = "sql"
 		if c.PGData != "" {
@@ -110,6 +119,12 @@ func (c *backupCommand) check() error {
 	}
 	if c.Enough < 0 {
 		return usage("--enough must not be negative")
+	}
+	if several && c.Source == "replication" {
+		return usage("--source replication feeds one --repo only: use dir or sql")
+	}
+	if !several && c.Enough > 1 {
+		return usage("--enough cannot be more than there are repositories")
 	}
 	if c.Jobs < 0 {
 		return usage("--jobs must not be negative")

@@ -19,6 +19,9 @@ type checkCommand struct {
 
 // Run runs the command.
 func (c *checkCommand) Run(ctx context.Context, a *app) error {
+	if err := a.onlyOne("check"); err != nil {
+		return err
+	}
 	r, err := a.repository(ctx, nil)
 	if err != nil {
 		return err

@@ -19,7 +19,7 @@ type commandLine struct {
 	Verify  verifyCommand  `cmd:"" help:"Make sure that what the repository holds can be restored, and tell what cannot."`
 	Salvage salvageCommand `cmd:"" help:"Bring single tables back, as an archive for pg_restore, without the rest."`
 	Expire  expireCommand  `cmd:"" help:"Delete the backups and the WAL that a policy does not keep."`
-	Pin     pinCommand     `cmd:"" help:"Keep a backup, whatever policies say."`
+	Pin     pinCommand     `cmd:"" help:"Keep a backup, whatever policies say, with as much WAL as they keep for backups of its age."`
 	Unpin   unpinCommand   `cmd:"" help:"Let policies decide on a backup again."`
 	Status  statusCommand  `cmd:"" help:"Say how the repository is, and fail when something is wrong: a gate for CI and cron."`
 	Copy    copyCommand    `cmd:"" help:"Copy backups and WAL to another repository; again: what has come since."`
@@ -29,7 +29,7 @@ type commandLine struct {
 
 // common are the flags of every command.
 type common struct {
-	Repo       []string      `env:"PGCAIRN_REPO" sep:"none" placeholder:"URL" help:"Repository: a path or a file://, s3://, gs:// or azblob:// URL. Repeatable: backup, wal push, wal fetch and wal heal use all, others the first."`
+	Repo       []string      `env:"PGCAIRN_REPO" sep:"none" placeholder:"URL" help:"Repository: a path or a file://, s3://, gs:// or azblob:// URL. Repeatable: backup, wal push, wal fetch and wal heal use all, those that only read the first; all else takes one. PGCAIRN_REPOS has several, with spaces between."`
 	Repos      string        `hidden:"" help:"Repositories, with spaces between them: PGCAIRN_REPOS, where no --repo is given."`
 	Recipients []string      `name:"recipient" env:"PGCAIRN_RECIPIENTS" sep:"none" placeholder:"R" help:"Age recipient to encrypt to; repeatable."`
 	Identities []string      `name:"identity" env:"PGCAIRN_IDENTITY" sep:"none" placeholder:"FILE" help:"Age identity file, to read what is encrypted; repeatable."`

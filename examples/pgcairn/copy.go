@@ -32,6 +32,9 @@ type copyDoc struct {
 
 // Run runs the command.
 func (c *copyCommand) Run(ctx context.Context, a *app) error {
+	if err := a.onlyOne("copy"); err != nil {
+		return err
+	}
 	if c.Jobs < 0 {
 		return usage("--jobs must not be negative")
 	}
@@ -60,17 +63,26 @@ func (c *copyCommand) Run(ctx context.Context, a *app) error {
 	}
 	to, err := c.destination(a).repository(ctx, count.add)
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.Dest, err)
+		return &destinationError{c.Dest, err}
 	}
 	result, err := backup.Copy(ctx, from, to, o)
 	var damaged *backup.CopyError
 	if err != nil && !errors.As(err, &damaged) {
-		return err
+		return missingBackup(err)
 	}
 	doc := copyDoc{result, time.Since(begun).Seconds(), sourceCount.requests(), count.requests()}
 	a.screen.done()
 	return errors.Join(a.print(doc, doc.print), err)
 }
+
+// destinationError means that the repository to copy to could not be opened.
+type destinationError struct {
+	dest string
+	err  error
+}
+
+func (e *destinationError) Error() string { return e.dest + ": " + e.err.Error() }
+func (e *destinationError) Unwrap() error { return e.err }
 
 // destination is the app for the repository to copy to.
 func (c *copyCommand) destination(a *app) *app {

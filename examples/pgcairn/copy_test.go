@@ -40,8 +40,11 @@ func TestRegionLost(t *testing.T) {
 	require.Equal(t, []any{second}, copied["backups"])
 	require.Equal(t, []any{first}, copied["present"])
 
-	h.reader().run(t, "copy", other.repo, "--dest-unencrypted").requireFailure(t, 1, "encrypted", "--recipient")
+	h.reader().run(t, "copy", other.repo, "--dest-unencrypted").requireFailure(t, 1, "encrypted", "--dest-recipient")
 	h.reader().run(t, "copy", filepath.Join(h.dir, "nowhere"), "--dest-recipient", recipient).requireFailure(t, 1, "no pgcairn repository", "init")
+	h.reader().run(t, "copy", other.repo, "20000101T000000Z-000000", "--dest-recipient", recipient).requireFailure(t, 1, "20000101T000000Z-000000", "pgcairn list")
+	c.Exec(t, `insert into precious values (0, 'after the last copy')`) // which is lost
+	archiveAll(t, c)
 	c.Stop(t)
 	require.NoError(t, os.RemoveAll(h.repo))
 

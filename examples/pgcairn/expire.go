@@ -25,6 +25,7 @@ type expireCommand struct {
 	KeepWAL     days           `name:"keep-wal" placeholder:"D" help:"Keep the WAL of that long. Default: as long as backups."`
 	TimeZone    retention.Zone `placeholder:"ZONE" help:"Time zone of the calendar. Default: UTC."`
 	OrphanGrace days           `default:"24h" placeholder:"D" help:"Keep what killed backups have left for that long, for the next ones to take over. Default: ${default}."`
+	GiveUp      []string       `placeholder:"ID" help:"Delete that backup, whose manifest cannot be read and never will be; repeatable."`
 	DryRun      bool           `help:"Delete nothing, and say what would be."`
 }
 
@@ -50,6 +51,9 @@ type expireDoc struct {
 
 // Run runs the command.
 func (c *expireCommand) Run(ctx context.Context, a *app) error {
+	if err := a.onlyOne("expire"); err != nil {
+		return err
+	}
 	policy := c.policy()
 	if err := policy.Validate(); err != nil {
 		return &usageError{err}
@@ -58,7 +62,15 @@ func (c *expireCommand) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	plan, err := retention.NewPlan(ctx, r, policy, &retention.Options{OrphanGrace: time.Duration(c.OrphanGrace), Logger: a.logger()})
+	o := &retention.Options{OrphanGrace: time.Duration(c.OrphanGrace), Logger: a.logger()}
+	for _, text := range c.GiveUp {
+		id, err := backup.ParseID(text)
+		if err != nil {
+			return &usageError{err}
+		}
+		o.GiveUp = append(o.GiveUp, id)
+	}
+	plan, err := retention.NewPlan(ctx, r, policy, o)
 	if err != nil {
 		return err
 	}
@@ -113,6 +125,9 @@ type unpinCommand struct {
 func (c *unpinCommand) Run(ctx context.Context, a *app) error { return a.pin(ctx, c.ID, false) }
 
 func (a *app) pin(ctx context.Context, text string, pinned bool) error {
+	if err := a.onlyOne("pin"); err != nil {
+		return err
+	}
 	id, err := backup.ParseID(text)
 	if err != nil {
 		return &usageError{err}

@@ -29,6 +29,7 @@ var hints = []struct {
 	{is(context.DeadlineExceeded), "is the repository, or the server, slow or out of reach? try again"},
 
 	{is(repo.ErrNoRepository), "check --repo, and that its file system is mounted; a new repository is made by: pgcairn init"},
+	{isEncryptedDestination, "give --dest-recipient, to write there"},
 	{is(repo.ErrEncrypted), "to write, give --recipient or PGCAIRN_RECIPIENTS; to read, --identity or PGCAIRN_IDENTITY"},
 	{is(repo.ErrNotEncrypted), "leave out --recipient and --identity (PGCAIRN_RECIPIENTS, PGCAIRN_IDENTITY), or make another repository, with them"},
 	{is(repo.ErrUnsafeStore), "choose a service that honours conditional writes (If-None-Match), or a directory"},
@@ -39,6 +40,9 @@ var hints = []struct {
 	{is(retention.ErrStale), "run it again"},
 	{as[*retention.ClockError], "by a clock that is ahead everything is older than it is: have NTP set it"},
 	{as[*repo.HardLinkError], "keep the repository on a local file system such as ext4 or xfs, on NFS, or in a bucket"},
+
+	{as[*repo.MarkerError], "nothing was changed; in a versioned bucket, undelete it"},
+	{as[*backup.UnreadableError], "it is damaged, gone, or for another identity: bring it back from a version or a copy, or give that by --identity; unpin gives a pinned one up, and expire --give-up what cannot be read"},
 
 	{as[*repo.LockoutError], "nothing was changed; give the identity of one of the new recipients by --identity, beside one that opens the keys now"},
 	{as[*repo.RotationError], "pgcairn key list tells whose identity it takes; one that is lost leaves what was encrypted to these keys unread"},
@@ -124,6 +128,11 @@ func is(target error) func(error) bool {
 func as[E error](err error) bool {
 	var e E
 	return errors.As(err, &e)
+}
+
+// isEncryptedDestination matches a repository to copy to that is encrypted, where nothing says to whom.
+func isEncryptedDestination(err error) bool {
+	return as[*destinationError](err) && errors.Is(err, repo.ErrEncrypted)
 }
 
 // isEarlier matches what is of a cluster that the repository has belonged to before.

@@ -42,6 +42,7 @@ func TestHints(t *testing.T) {
 		&drill.CheckError{Failed: []drill.CheckResult{{Problems: []string{"x"}}}},
 		&pgconn.PgError{Code: "42501"}, &pgconn.ConnectError{}, syscall.ECONNREFUSED, &net.DNSError{}, &pgconn.ParseConfigError{},
 		retention.ErrStale, &retention.ClockError{}, backup.ErrDecrypts, &backup.CopyError{}, &problemsError{n: 2},
+		&repo.MarkerError{}, &backup.UnreadableError{Err: &repo.CorruptError{Err: &crypto.IdentityError{}}}, &destinationError{"", repo.ErrEncrypted},
 		syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, fs.ErrPermission, os.ErrDeadlineExceeded,
 	} {
 		hint := hintFor(fmt.Errorf("b: %w", errors.Join(errors.New("a"), err)))

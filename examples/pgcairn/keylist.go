@@ -13,6 +13,9 @@ type keyListCommand struct{}
 
 // Run runs the command.
 func (c *keyListCommand) Run(ctx context.Context, a *app) error {
+	if err := a.onlyOne("key list"); err != nil {
+		return err
+	}
 	r, err := a.repository(ctx, nil)
 	if err != nil {
 		return err

@@ -23,6 +23,9 @@ type rotationDoc struct {
 
 // Run runs the command. What could not be done does not keep the rest from being done, and told.
 func (c *keyRotateCommand) Run(ctx context.Context, a *app) error {
+	if err := a.onlyOne("key rotate"); err != nil {
+		return err
+	}
 	rewrap := strings.Trim(strings.Join(a.common.Recipients, ""), ", \t\n") != ""
 	if !rewrap && !c.NewKey {
 		return usage("give the new recipients by --recipient or PGCAIRN_RECIPIENTS, or --new-key, or both")

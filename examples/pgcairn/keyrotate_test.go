@@ -12,6 +12,7 @@ import (
 
 	"filippo.io/age"
 	"github.com/pgcairn/pgcairn/crypto"
+	"github.com/pgcairn/pgcairn/internal/pgtest"
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/stretchr/testify/require"
 )
@@ -169,4 +170,44 @@ func TestKeyRotate(t *testing.T) {
 		"rewrapped", "unchanged", "left", "kept", "retired")
 	requireKeys(t, h.json(t, "key", "list", "--identity", another), "keys")
 	require.Contains(t, h.ok(t, "key", "rotate", "--new-key", "--identity", another), "retired: 0;")
+}
+
+// TestLostIdentity: no identity is left of those that read what there is. What is written for another one is backed up,
+// planned, restored and told all the same, and what cannot be read goes when somebody says so.
+func TestLostIdentity(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.ok(t, "init", "--recipient", h.recipient)
+	c := newCluster(t, h, nil)
+	lost := h.writer().with("PGHOST="+c.Socket, "PGUSER=postgres").json(t, "backup", "--pgdata", c.Data)["id"].(string)
+
+	file := filepath.Join(h.dir, "another.txt")
+	text := h.ok(t, "key", "generate")
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o644))
+	_, recipient, _ := strings.Cut(strings.SplitN(text, "\n", 2)[0], ": ")
+	another := h.with("PGCAIRN_IDENTITY="+file, "PGCAIRN_RECIPIENTS="+recipient)
+	c.Exec(t, "alter system set archive_command = '"+program+" wal push --recipient "+recipient+" %p'", "select pg_reload_conf()")
+	near := another.with("PGHOST="+c.Socket, "PGUSER=postgres")
+	kept := near.json(t, "backup", "--pgdata", c.Data)["id"].(string)
+	c.Exec(t, `create table precious as select i from generate_series(1, 1000) i`)
+	archiveAll(t, c)
+	want := pgtest.Checksums(t, c)
+
+	listed := another.run(t, "list", "--json")
+	require.Equal(t, 1, listed.code)
+	require.Contains(t, listed.stdout, kept)
+	require.NotContains(t, listed.stdout, lost)
+	require.Contains(t, listed.stderr, lost)
+	require.Contains(t, listed.stderr, "hint: it is damaged, gone, or for another identity")
+	dir := filepath.Join(pgtest.Dir(t), "data")
+	another.ok(t, "restore", dir)
+	require.Equal(t, want, pgtest.Checksums(t, pgtest.Boot(t, dir, 0, nil)))
+	another.ok(t, "verify", kept)
+	require.Contains(t, another.run(t, "status", "--json").stdout, lost)
+
+	another.run(t, "expire", "--keep-last", "1").requireFailure(t, 1, "nothing is dropped while a manifest cannot be read", "--give-up")
+	another.run(t, "expire", "--keep-last", "1", "--give-up", kept).requireFailure(t, 1, lost, "--give-up")
+	require.Contains(t, another.ok(t, "expire", "--keep-last", "1", "--give-up", lost), "drop "+lost+": given up")
+	require.Len(t, another.json(t, "list")["backups"], 1)
+	require.Equal(t, true, another.json(t, "status")["ok"])
 }

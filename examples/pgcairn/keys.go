@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -16,16 +17,16 @@ import (
 func (c *common) cipher() (repo.Cipher, error) {
 	var to []age.Recipient
 	for _, list := range c.Recipients {
-		for _, text := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' }) {
+		for _, text := range words(list) {
 			r, err := parseRecipient(text)
-			if err != nil {
-				return nil, &usageError{fmt.Errorf("recipient %q: %w", text, err)}
+			if err != nil { // which may be a secret: it is not said
+				return nil, &usageError{fmt.Errorf("recipient %d: %w", len(to)+1, err)}
 			}
 			to = append(to, r)
 		}
 	}
 	var from []age.Identity
-	for _, path := range c.Identities {
+	for _, path := range c.identityFiles() {
 		ids, err := readIdentities(path)
 		if err != nil {
 			return nil, fmt.Errorf("identity file %s: %w", path, err)
@@ -38,8 +39,29 @@ func (c *common) cipher() (repo.Cipher, error) {
 	return crypto.New(to, from)
 }
 
+// words are what a list in an environment variable has, with spaces or commas between.
+func words(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' })
+}
+
+// identityFiles are the files of --identity, each of which may name several as --recipient does, if there is none of that
+// very name.
+func (c *common) identityFiles() (all []string) {
+	for _, text := range c.Identities {
+		if _, err := os.Stat(text); err != nil && len(words(text)) > 1 {
+			all = append(all, words(text)...)
+			continue
+		}
+		all = append(all, text)
+	}
+	return all
+}
+
 // parseRecipient parses a recipient of age or of one of its plugins.
 func parseRecipient(text string) (age.Recipient, error) {
+	if strings.HasPrefix(strings.ToUpper(text), "AGE-") {
+		return nil, errors.New("it is an identity, which is secret: give its recipient, as age-keygen -y tells it")
+	}
 	if strings.HasPrefix(text, "age1") && !strings.HasPrefix(text, "age1pq1") && strings.Count(text, "1") > 1 {
 		return plugin.NewRecipient(text, pluginUI())
 	}

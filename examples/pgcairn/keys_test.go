@@ -76,3 +76,25 @@ func TestCipher(t *testing.T) {
 		})
 	}
 }
+
+// TestIdentityForARecipient: a secret that was given for what is public is not printed: the log of a server is no place
+// for it.
+func TestIdentityForARecipient(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	secret, _, err := crypto.Generate()
+	require.NoError(t, err)
+	for _, text := range []string{secret, strings.ToLower(secret), plugin.EncodeIdentity("device", []byte("y")), secret + "x"} {
+		out := h.run(t, "list", "--recipient", text)
+		out.requireFailure(t, 2, "it is an identity, which is secret", "")
+		require.NotContains(t, strings.ToUpper(out.stderr), strings.ToUpper(text[20:]))
+	}
+}
+
+// TestIdentityFiles: one variable names several, unless there is a file of that very name.
+func TestIdentityFiles(t *testing.T) {
+	t.Parallel()
+	odd := filepath.Join(t.TempDir(), "a name, with spaces")
+	require.NoError(t, os.WriteFile(odd, nil, 0o600))
+	require.Equal(t, []string{"a", "b", "c", odd}, (&common{Identities: []string{"a b,c", odd}}).identityFiles())
+}

@@ -28,10 +28,10 @@ func (c *listCommand) Run(ctx context.Context, a *app) error {
 	}
 	err = a.print(map[string]any{"backups": docs}, func(w *strings.Builder) {
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		_, _ = fmt.Fprintln(t, "BACKUP\tTYPE\tPOSTGRESQL\tTIMELINE\tSTOPPED\tSTOP LSN\tSIZE\tSTORED\t")
+		_, _ = fmt.Fprintln(t, "BACKUP\tTYPE\tPOSTGRESQL\tTIMELINE\tSTOPPED\tSTOP LSN\tSIZE\tSTORED\tPINNED\t")
 		for _, d := range docs {
-			_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t\n", d.ID, d.Type, pgVersion(d.PGVersion), d.Timeline,
-				moment(d.StoppedAt), d.StopLSN, size(d.ClusterBytes), size(d.StoredBytes))
+			_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t\n", d.ID, d.Type, pgVersion(d.PGVersion), d.Timeline,
+				moment(d.StoppedAt), d.StopLSN, size(d.ClusterBytes), size(d.StoredBytes), map[bool]string{true: "pinned"}[d.Pinned])
 		}
 		_ = t.Flush()
 	})

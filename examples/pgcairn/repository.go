@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/user"
@@ -26,9 +27,22 @@ func (c *common) locations(given bool) []string {
 	return c.Repo
 }
 
-// repository opens the first repository. observe, unless nil, is told of every call on its store.
+// repository opens the first repository that opens, which is the first from then on. observe, unless nil, is told of
+// every call on its store.
 func (a *app) repository(ctx context.Context, observe func(repo.Op)) (*repo.Repo, error) {
-	return a.openWith(ctx, a.locations[0], false, repo.Open, observe)
+	var failed error
+	for i, location := range a.locations {
+		r, err := a.openWith(ctx, location, false, repo.Open, observe)
+		if err == nil {
+			a.locations[0], a.locations[i] = a.locations[i], a.locations[0]
+			return r, nil
+		}
+		if i+1 < len(a.locations) {
+			a.logger().WarnContext(ctx, "a repository cannot be opened, trying the next", "error", err)
+		}
+		failed = errors.Join(failed, err)
+	}
+	return nil, failed
 }
 
 // initRepository makes a repository, or opens it.
@@ -101,24 +115,42 @@ func (a *app) archiveAt(ctx context.Context, location string, systemID uint64) (
 // several tells whether there is more than one repository.
 func (a *app) several() bool { return len(a.locations) > 1 }
 
+// places are where the repositories are, each of which is named once.
+func (a *app) places() ([]location, error) {
+	var all []location
+	named := map[string]bool{}
+	for _, text := range a.locations {
+		where, err := parseLocation(text)
+		if err != nil {
+			return nil, err
+		}
+		if named[where.String()] {
+			return nil, usage(fmt.Sprintf("--repo: %s is given twice", where))
+		}
+		named[where.String()] = true
+		all = append(all, where)
+	}
+	return all, nil
+}
+
 // onlyOne refuses several repositories, for a command that could do only a part of what is asked for.
 func (a *app) onlyOne(command string) error {
 	if a.several() {
-		return usage(command + " takes one --repo")
+		return usage(command + " takes one --repo, which counts before PGCAIRN_REPOS")
 	}
 	return nil
 }
 
 // archives joins the WAL archives of all repositories.
 func (a *app) archives(systemID uint64, o *wal.ArchivesOptions) (*wal.Archives, error) {
+	places, err := a.places()
+	if err != nil {
+		return nil, err
+	}
 	var members []wal.Member
-	for _, location := range a.locations {
-		where, err := parseLocation(location)
-		if err != nil {
-			return nil, err
-		}
+	for i, where := range places {
 		members = append(members, wal.Member{Name: where.String(), Open: func(ctx context.Context) (*wal.Archive, error) {
-			return a.archiveAt(ctx, location, systemID)
+			return a.archiveAt(ctx, a.locations[i], systemID)
 		}})
 	}
 	o.Logger = a.logger()

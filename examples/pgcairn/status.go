@@ -13,7 +13,7 @@ import (
 type statusCommand struct {
 	MaxBackupAge days `placeholder:"D" help:"Fail when the newest backup that can be restored is older, as 26h."`
 	MaxWALLag    days `name:"max-wal-lag" placeholder:"D" help:"Fail when the last WAL was archived longer ago, as 10m."`
-	MaxVerifyAge days `placeholder:"D" help:"Fail when the last verification was longer ago, as 168h."`
+	MaxVerifyAge days `placeholder:"D" help:"Fail when all was verified longer ago, or never, as 168h; whether contents were read is not asked."`
 }
 
 // unhealthyError means that the status has problems, which were printed.
@@ -28,6 +28,9 @@ func (e *unhealthyError) Error() string {
 
 // Run runs the command.
 func (c *statusCommand) Run(ctx context.Context, a *app) error {
+	if err := a.onlyOne("status"); err != nil {
+		return err
+	}
 	r, err := a.repository(ctx, nil)
 	if err != nil {
 		return err

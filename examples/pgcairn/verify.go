@@ -24,6 +24,14 @@ type verifyCommand struct {
 
 // Run runs the command. The report is printed whatever it says.
 func (c *verifyCommand) Run(ctx context.Context, a *app) error {
+	if err := a.onlyOne("verify"); err != nil {
+		return err
+	}
+	for flag, n := range map[string]int64{"jobs": int64(c.Jobs), "rate": c.Rate, "sample": c.Sample} {
+		if n < 0 {
+			return usage("--" + flag + " must not be negative")
+		}
+	}
 	o := &backup.VerifyOptions{
 		ReadData: c.ReadData, MaxAge: time.Duration(c.MaxAge), Sample: c.Sample, KeepWAL: time.Duration(c.KeepWAL), Jobs: c.Jobs, Rate: c.Rate, Logger: a.logger(),
 		Progress: a.meter().verify(),

@@ -17,7 +17,7 @@ type walListCommand struct{}
 
 // walListDoc is what the command prints.
 type walListDoc struct {
-	SystemID  uint64                 `json:"system_id,string"`
+	SystemID  *uint64                `json:"system_id,string"` // nil: nothing was archived yet
 	Timelines []wal.TimelineCoverage `json:"timelines"`
 	// What it holds of clusters that the repository has belonged to before, the latest first.
 	Earlier []wal.Coverage `json:"earlier,omitempty"`
@@ -44,7 +44,10 @@ func (c *walListCommand) Run(ctx context.Context, a *app) error {
 			listed = errors.Join(listed, err)
 		}
 	}
-	doc := walListDoc{SystemID: held[0].System.ID, Timelines: append([]wal.TimelineCoverage{}, held[0].Timelines...), Earlier: held[1:]}
+	doc := walListDoc{Timelines: append([]wal.TimelineCoverage{}, held[0].Timelines...), Earlier: held[1:]}
+	if len(systems) > 0 {
+		doc.SystemID = &held[0].System.ID
+	}
 	err = a.print(doc, func(w *strings.Builder) {
 		printCoverage(w, held[0])
 		for _, h := range doc.Earlier {

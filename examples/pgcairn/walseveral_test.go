@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -34,6 +35,50 @@ func TestFetchFromSeveral(t *testing.T) {
 	both.run(t, "wal", "fetch", name, dest, "--prefetch", "2").requireFailure(t, 200, "--prefetch takes one --repo", "")
 	both.run(t, "wal", "serve", filepath.Join(h.dir, "s")).requireFailure(t, 2, "takes one --repo", "")
 	both.run(t, "wal", "receive").requireFailure(t, 2, "takes one --repo", "")
+	both.run(t, "wal", "fetch", name, dest, "--repo", h.repo, "--repo", h.repo).requireFailure(t, 200, "given twice", "")
+	id := "20000101T000000Z-000000"
+	for _, command := range [][]string{
+		{"check"}, {"copy", empty.repo}, {"expire"}, {"key", "list"}, {"key", "rotate", "--new-key"}, {"pin", id}, {"status"}, {"unpin", id}, {"verify"},
+	} {
+		both.run(t, command...).requireFailure(t, 2, "takes one --repo", "")
+	}
+	out = both.run(t, "list", "--repo", gone, "--repo", h.repo)
+	require.Zero(t, out.code, out.stderr)
+	require.Contains(t, out.stderr, "trying the next")
+}
+
+// TestBackupToSeveral: of two repositories one is out of reach. The other has a backup all the same, and it is told.
+func TestBackupToSeveral(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.writer().ok(t, "init")
+	c := newCluster(t, h, nil)
+	server := h.writer().with("PGHOST="+c.Socket, "PGUSER=postgres")
+	gone := filepath.Join(h.dir, "not mounted")
+	backup := []string{"backup", "--json", "--pgdata", c.Data, "--repo", gone, "--repo", h.repo}
+	var ids []any
+	for _, enough := range []bool{false, true} {
+		args := backup
+		if enough {
+			args = append(args, "--enough", "1")
+		}
+		out := server.run(t, args...)
+		require.Equal(t, map[bool]int{false: 1, true: 0}[enough], out.code, out.stderr)
+		require.Contains(t, out.stderr, gone)
+		var doc map[string]any
+		require.NoError(t, json.Unmarshal([]byte(out.stdout), &doc))
+		ids = append(ids, doc["id"])
+		each := doc["repositories"].([]any)
+		require.Contains(t, each[0], "error")
+		require.Equal(t, map[string]any{"repo": h.repo, "id": doc["id"]}, each[1])
+	}
+	var listed []any
+	for _, b := range h.reader().json(t, "list")["backups"].([]any) {
+		listed = append(listed, b.(map[string]any)["id"])
+	}
+	require.Equal(t, ids, listed)
+	server.run(t, append(backup, "--source", "replication")...).requireFailure(t, 2, "feeds one --repo", "")
+	server.run(t, "backup", "--pgdata", c.Data, "--enough", "2").requireFailure(t, 2, "--enough", "")
 }
 
 // TestOutagesOfSeveral has a server archive to two repositories, of which now the one and now the other is out of reach
