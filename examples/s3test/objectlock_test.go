@@ -10,7 +10,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"gocloud.dev/blob"
@@ -57,17 +56,7 @@ func startUnversioned(t testing.TB) *s3test.Server {
 // lockBucket makes the bucket, and opens two folders of it.
 func lockBucket(t testing.TB, server *s3test.Server) (one, other repo.Store) {
 	t.Helper()
-	server.CreateBucket(t, locked, true)
-	_, err := server.Client().PutObjectLockConfiguration(t.Context(), &s3.PutObjectLockConfigurationInput{
-		Bucket: aws.String(locked),
-		ObjectLockConfiguration: &types.ObjectLockConfiguration{
-			ObjectLockEnabled: types.ObjectLockEnabledEnabled,
-			Rule: &types.ObjectLockRule{DefaultRetention: &types.DefaultRetention{
-				Mode: types.ObjectLockRetentionModeCompliance, Days: aws.Int32(1),
-			}},
-		},
-	})
-	require.NoError(t, err)
+	server.CreateLockedBucket(t, locked)
 	b, err := blob.OpenBucket(t.Context(), s3test.BucketURL(server.Endpoint, locked))
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, b.Close()) })

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/pgcairn/pgcairn/examples/internal/testserver"
 )
@@ -88,6 +89,24 @@ const KMSKey = "kms-key"
 func (s *Server) CreateBucket(t testing.TB, name string, objectLock bool) {
 	t.Helper()
 	_, err := s.Client().CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &name, ObjectLockEnabledForBucket: &objectLock})
+	if err != nil {
+		t.Fatalf("s3test: %v", err)
+	}
+}
+
+// CreateLockedBucket creates a bucket whose objects are retained for a day, which nobody can shorten.
+func (s *Server) CreateLockedBucket(t testing.TB, name string) {
+	t.Helper()
+	s.CreateBucket(t, name, true)
+	_, err := s.Client().PutObjectLockConfiguration(t.Context(), &s3.PutObjectLockConfigurationInput{
+		Bucket: &name,
+		ObjectLockConfiguration: &types.ObjectLockConfiguration{
+			ObjectLockEnabled: types.ObjectLockEnabledEnabled,
+			Rule: &types.ObjectLockRule{DefaultRetention: &types.DefaultRetention{
+				Mode: types.ObjectLockRetentionModeCompliance, Days: aws.Int32(1),
+			}},
+		},
+	})
 	if err != nil {
 		t.Fatalf("s3test: %v", err)
 	}

@@ -99,6 +99,20 @@ func TestStores(t *testing.T) {
 	}
 }
 
+// TestObjectLock: the whole road leads over buckets whose objects are retained. Not all else that a Store does: versitygw
+// does not make an object again whose versions are hidden by a marker, which nothing here needs.
+func TestObjectLock(t *testing.T) {
+	t.Parallel()
+	for name, start := range map[string]func(testing.TB) storetest.Service{"versitygw": storetest.VersityLocked, "MinIO": storetest.MinIOLocked} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := inBucket(start)(t)
+			contend(t, in(t, "leases"))
+			road(t, in(t, "road"), pgtest.Newest())
+		})
+	}
+}
+
 // contend has hosts contend for a lease. They have no process of each other to look at, so that only the store decides.
 func contend(t *testing.T, s repo.Store) {
 	const hosts, turns = 4, 3

@@ -19,5 +19,18 @@ type Service struct {
 // Versity starts a versitygw.
 func Versity(t testing.TB) Service { return Service{URL: s3test.Start(t).URL(), Env: s3test.Env()} }
 
+// VersityLocked starts a versitygw whose bucket retains objects: Object Lock, in compliance mode.
+func VersityLocked(t testing.TB) Service { return locked(t, s3test.Start(t)) }
+
+// MinIOLocked starts a MinIO whose bucket retains objects.
+func MinIOLocked(t testing.TB) Service { return locked(t, s3test.StartMinIO(t)) }
+
+func locked(t testing.TB, s *s3test.Server) Service {
+	t.Helper()
+	const bucket = "locked"
+	s.CreateLockedBucket(t, bucket)
+	return Service{URL: s3test.BucketURL(s.Endpoint, bucket), Env: s3test.Env()}
+}
+
 // MinIO starts a MinIO.
 func MinIO(t testing.TB) Service { return Service{URL: s3test.StartMinIO(t).URL(), Env: s3test.Env()} }
