@@ -61,6 +61,10 @@ func (r *Repo) acquire(ctx context.Context, name string) (*Lease, error) {
 	}
 	if err != nil {
 		r.abandon(context.WithoutCancel(ctx), name, mine)
+		// Another may have had that fence, and be past it: a bucket that keeps versions refuses what is hidden by a marker.
+		if now, _, nerr := r.currentLease(ctx, name); nerr == nil && now.Fence >= mine.Fence {
+			return nil, &LeaseError{Name: name, Host: now.Hostname, PID: now.Process.PID, Expires: now.Expires}
+		}
 		return nil, fmt.Errorf("repo: take lease %s: %w", name, err)
 	}
 	for _, fence := range older {
