@@ -37,8 +37,9 @@ type Healed struct {
 	Owed    int    // files that it lacked, and others had; without those that all have deleted meanwhile
 	Brought int    // of those
 	// TooOld is how many segments it lacks that others were given before MaxAge, after the first that it holds of their
-	// timeline: holes, which recovery from this archive alone does not get over. They are not owed, since retention makes
-	// such holes too, where it keeps only what old backups need. Where it has not, a larger MaxAge brings them.
+	// timeline or an earlier one: holes, which recovery from this archive alone does not get over. They are not owed, since
+	// retention makes such holes too, where it keeps only what old backups need. Where it has not, a larger MaxAge brings
+	// them.
 	TooOld int
 	// Err is why it could not be asked, or the first of the files could not be brought, in order: the others were tried.
 	Err error
@@ -49,8 +50,8 @@ type Healed struct {
 // [Archive.Coverage] of each, and nothing needs to be remembered: call it after outages, now and then, and as often as
 // you like.
 //
-// An archive is not given segments from before the first that it holds of their timeline, which retention may have
-// dropped. Where archives hold other content under one name, that is never changed, and not looked for.
+// An archive is not given segments from before the first that it holds of their timeline or an earlier one, which
+// retention may have dropped. Where archives hold other content under one name, that is never changed, and not looked for.
 //
 // The results are those of the members, in their order. The error is nil when none lacks anything any more, that the
 // others have and MaxAge does not exclude.
@@ -102,7 +103,7 @@ type holding struct {
 	archive *Archive
 	system  System // zero where nobody has claimed it
 	files   map[Name]time.Time
-	first   map[Timeline]string // the first segment of each timeline, by its name
+	first   map[Timeline]string // the first segment of each timeline, by the part of its name that tells the place
 	err     error
 }
 
@@ -128,11 +129,22 @@ func (h *holding) list(ctx context.Context, m *member) error {
 			return fmt.Errorf("wal: list the archive: %w", err)
 		}
 		h.files[n] = info.ModTime
-		if n.Kind == KindSegment && (h.first[n.Timeline] == "" || n.text < h.first[n.Timeline]) {
-			h.first[n.Timeline] = n.text
+		if first, ok := h.first[n.Timeline]; n.Kind == KindSegment && (!ok || n.place() < first) {
+			h.first[n.Timeline] = n.place()
 		}
 	}
 	return nil
+}
+
+// behind tells whether a file comes after a segment that is held of its timeline, or of an earlier one, whose WAL it goes
+// on with: then it is no beginning that retention has dropped.
+func (h *holding) behind(n Name) bool {
+	for t, first := range h.first {
+		if t <= n.Timeline && first <= n.place() {
+			return true
+		}
+	}
+	return false
 }
 
 // healer decides what is owed to whom, and brings it.
@@ -167,12 +179,12 @@ func (h *healer) owed(to *holding) (_ []Name, tooOld int) {
 		if from := &h.all[i]; from != to && from.err == nil {
 			for n, at := range from.files {
 				_, has := to.files[n]
-				first := to.first[n.Timeline]
+				_, begun := to.first[n.Timeline]
 				switch {
-				case has, n.Kind != KindHistory && n.text < first:
+				case has, n.Kind != KindHistory && begun && !to.behind(n):
 				case n.Kind == KindHistory || !at.Before(since):
 					owed[n] = true
-				case n.Kind == KindSegment && first != "":
+				case n.Kind == KindSegment && to.behind(n):
 					old[n] = true
 				}
 			}

@@ -64,6 +64,58 @@ func TestHeal(t *testing.T) {
 	}
 }
 
+// onTimeline returns a segment of a timeline.
+func onTimeline(t wal.Timeline, number uint64) wal.Segment { return segment(number).On(t) }
+
+// An archive was out of reach while the cluster was promoted, and has got the newest segment since: what comes before
+// that on its timeline comes after what the archive has of the earlier one.
+func TestHealBringsWhatIsBehindAPromotion(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		holds  []wal.Segment
+		owed   []uint64 // of 6 to 10 on timeline 2
+		tooOld int      // where the other was given these long ago
+	}{
+		{name: "both timelines", holds: []wal.Segment{onTimeline(1, 4), onTimeline(1, 5), onTimeline(2, 10)}, owed: []uint64{6, 7, 8, 9}, tooOld: 4},
+		{name: "a hole", holds: []wal.Segment{onTimeline(1, 5), onTimeline(2, 7), onTimeline(2, 9)}, owed: []uint64{6, 8, 10}, tooOld: 3},
+		{name: "the earlier one only", holds: []wal.Segment{onTimeline(1, 5)}, owed: []uint64{6, 7, 8, 9, 10}, tooOld: 5},
+		{name: "the later one only", holds: []wal.Segment{onTimeline(2, 8)}, owed: []uint64{9, 10}, tooOld: 2},
+		{name: "the earlier one further on", holds: []wal.Segment{onTimeline(1, 20), onTimeline(2, 8)}, owed: []uint64{9, 10}, tooOld: 2},
+		{name: "the earlier one further on, only", holds: []wal.Segment{onTimeline(1, 20)}, owed: []uint64{6, 7, 8, 9, 10}},
+		{name: "a later one", holds: []wal.Segment{onTimeline(2, 8), onTimeline(3, 5)}, owed: []uint64{9, 10}, tooOld: 2},
+	} {
+		for _, old := range []bool{false, true} {
+			t.Run(fmt.Sprint(c.name, old), func(t *testing.T) {
+				store := recent()
+				if old {
+					store = repotest.Mem(nil) // of long ago
+				}
+				a, b := openArchive(t, store, nil), openArchive(t, recent(), nil)
+				fork := wal.Fork{Timeline: 1, At: segment(6).Start() + 4096, Reason: "no recovery target specified"}
+				for _, x := range []*wal.Archive{a, b} {
+					for _, s := range c.holds {
+						require.NoError(t, push(t, x, s.Name(), content(s)))
+					}
+					require.NoError(t, push(t, x, "00000002.history", waltest.History(fork)))
+				}
+				for n := uint64(6); n <= 10; n++ {
+					require.NoError(t, push(t, a, onTimeline(2, n).Name(), content(onTimeline(2, n))))
+				}
+				healed, err := join(t, nil, opened("a", a), opened("b", b)).Heal(t.Context(), nil)
+				require.NoError(t, err)
+				if old {
+					require.Equal(t, wal.Healed{Name: "b", TooOld: c.tooOld}, healed[1])
+					return
+				}
+				require.Equal(t, wal.Healed{Name: "b", Owed: len(c.owed), Brought: len(c.owed)}, healed[1])
+				for _, n := range c.owed {
+					requireHeld(t, b, onTimeline(2, n).Name(), content(onTimeline(2, n)))
+				}
+			})
+		}
+	}
+}
+
 // What is older than MaxAge is owed to nobody, by the clock of its store.
 func TestHealLeavesWhatIsOld(t *testing.T) {
 	a, b := openArchive(t, heldSegments(t, 1, 5), nil), openArchive(t, recent(), nil) // of long ago
@@ -88,10 +140,10 @@ func TestHealTellsOfOldHoles(t *testing.T) {
 		tooOld int
 	}{
 		{name: "nothing"},
-		{name: "all", holds: []uint64{1, 2, 3, 4, 5, 6, 7, 8}},
-		{name: "the newest, as retention leaves them", holds: []uint64{6, 7, 8}},
-		{name: "a hole", holds: []uint64{2, 5, 6, 8}, tooOld: 3}, // 3, 4 and 7
-		{name: "an end", holds: []uint64{4, 5}, tooOld: 3},
+		{name: "all of the first timeline", holds: []uint64{1, 2, 3, 4, 5, 6, 7, 8}, tooOld: 1}, // 9, on the second
+		{name: "the newest, as retention leaves them", holds: []uint64{6, 7, 8}, tooOld: 1},
+		{name: "a hole", holds: []uint64{2, 5, 6, 8}, tooOld: 4}, // 3, 4, 7 and 9
+		{name: "an end", holds: []uint64{4, 5}, tooOld: 4},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			lacking, third := openArchive(t, recent(), nil), openArchive(t, recent(), nil)

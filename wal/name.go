@@ -81,6 +81,10 @@ func ParseName(name string) (Name, error) {
 // String returns the name as it was parsed.
 func (n Name) String() string { return n.text }
 
+// place is the part of a segment's name behind the timeline, and what follows: it sorts as the numbers of segments do. A
+// history has none.
+func (n Name) place() string { return n.text[8:] }
+
 // Segment returns the segment that a name is of or, for KindPartial and KindBackup, about. size is the segment size of
 // the cluster in bytes.
 func (n Name) Segment(size uint32) (Segment, error) {
