@@ -3,6 +3,8 @@ package wal_test
 import (
 	"context"
 	"fmt"
+	"path"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,6 +15,7 @@ import (
 	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/repo/repotest"
 	"github.com/pgcairn/pgcairn/wal"
+	"github.com/pgcairn/pgcairn/wal/waltest"
 )
 
 // owing is a pg_wal whose segments before the last, from 1 on, are taken for archived; the last is asked for.
@@ -72,6 +75,47 @@ func TestCatchUpIsNoPartOfTheVerdict(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// An archive that was out of reach during a promotion is brought the history as well, without which nothing that it gets
+// of the timeline can be recovered. Where the timeline has begun long before, it is not asked for that.
+func TestCatchUpBringsHistories(t *testing.T) {
+	two := waltest.History(wal.Fork{Timeline: 1, At: segment(6).Start() + 4096})
+	three := waltest.History(wal.Fork{Timeline: 1, At: segment(6).Start() + 4096}, wal.Fork{Timeline: 2, At: segment(8).Start()})
+	for _, c := range []struct {
+		name   string
+		pushed wal.Segment
+		done   []string
+		brings []string
+	}{
+		{"just begun", onTimeline(3, 8), []string{"00000002.history", "00000003.history"}, []string{"00000002.history", "00000003.history"}},
+		{"one is not done", onTimeline(3, 9), []string{"00000003.history"}, []string{"00000003.history"}},
+		{"an end of reach", onTimeline(3, 8+256), []string{"00000002.history", "00000003.history"}, []string{"00000003.history"}},
+		{"long ago", onTimeline(3, 9+256), []string{"00000002.history", "00000003.history"}, nil},
+		{"the second", onTimeline(2, 7), []string{"00000002.history", "00000003.history"}, []string{"00000002.history"}},
+		{"the first", onTimeline(1, 7), []string{"00000002.history"}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPgwal(t)
+			for name, text := range map[string][]byte{"00000002.history": two, "00000003.history": three} {
+				place(t, filepath.Dir(p.path(name)), name, text)
+			}
+			for _, name := range c.done {
+				place(t, filepath.Dir(p.status(name)), name+".done", nil)
+			}
+			p.ready(t, c.pushed.Name(), content(c.pushed))
+			far := heldSegments(t, 1, 5)
+			_, err := join(t, nil, memberOf("far", far)).PushAsked(t.Context(), p.path(c.pushed.Name()), nil)
+			require.NoError(t, err)
+			var brought []string
+			for _, key := range objects(t, far, "wal/") {
+				if name := path.Base(key); strings.HasSuffix(name, ".history") {
+					brought = append(brought, name)
+				}
+			}
+			require.Equal(t, c.brings, brought)
+		})
 	}
 }
 

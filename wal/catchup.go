@@ -13,8 +13,9 @@ import (
 // catchUpReach is how many segments before the one asked for are looked at, which takes one list or two.
 const catchUpReach = 256
 
-// catchUp archives what PostgreSQL takes for archived, and this archive lacks, of the segments before the one at path: it
-// was out of reach when they came. A failure is logged: it will be tried again with the next segment.
+// catchUp archives what PostgreSQL takes for archived, and this archive lacks, of the segments before the one at path, and
+// of the histories of the timelines that these are on: it was out of reach when they came. A failure is logged: it will
+// be tried again with the next segment.
 //
 // Only segments of the same timeline count: those of another may have come from an archive, and end in zeros.
 func (a *Archive) catchUp(ctx context.Context, path string, l limits, files int) {
@@ -51,7 +52,7 @@ func (a *Archive) catchUpWith(ctx context.Context, pgdata string, n Name) bool {
 }
 
 // owed returns the segments, before the one of that name and on its timeline, that PostgreSQL takes for archived and the
-// archive lacks, ascending.
+// archive lacks, ascending. Before them come the histories.
 func (a *Archive) owed(ctx context.Context, pgdata, name string) ([]Name, error) {
 	sys, err := a.System(ctx)
 	if err != nil {
@@ -65,8 +66,11 @@ func (a *Archive) owed(ctx context.Context, pgdata, name string) ([]Name, error)
 	if err != nil {
 		return nil, fmt.Errorf("wal: look for files to archive: %w", err)
 	}
-	held := map[string]bool{} // keys; groups that were listed
-	var owed []Name
+	owed, err := a.owedHistories(ctx, pgdata, sys, seg)
+	if err != nil {
+		return nil, err
+	}
+	held := map[string]bool{}   // keys; groups that were listed
 	for _, e := range entries { // in order
 		text, done := strings.CutSuffix(e.Name(), doneSuffix)
 		s, err := ParseSegment(text, sys.SegmentSize)
@@ -90,6 +94,42 @@ func (a *Archive) owed(ctx context.Context, pgdata, name string) ([]Name, error)
 		}
 		if !held[key] {
 			owed = append(owed, n)
+		}
+	}
+	return owed, nil
+}
+
+// owedHistories returns the histories that PostgreSQL takes for archived and the archive lacks, of the timelines that
+// began within reach of a segment on the way to it: of others the archive is not asked with every segment.
+func (a *Archive) owedHistories(ctx context.Context, pgdata string, sys System, seg Segment) (owed []Name, err error) {
+	if seg.Timeline == 1 {
+		return nil, nil
+	}
+	text, err := os.ReadFile(filepath.Join(walDir(pgdata), seg.Timeline.HistoryName()))
+	if err != nil {
+		return nil, nil //nolint:nilerr // what is not there cannot be brought
+	}
+	h, err := ParseHistory(seg.Timeline, text)
+	if err != nil {
+		return nil, nil //nolint:nilerr // nor can what is none
+	}
+	for _, f := range h.Forks {
+		n, err := ParseName(h.At(f.At).HistoryName())
+		if err != nil {
+			return nil, err
+		}
+		if SegmentAt(n.Timeline, f.At, seg.Size).Number+catchUpReach < seg.Number {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(statusDir(pgdata), n.String()+doneSuffix)); err != nil {
+			continue // it has a push of its own
+		}
+		_, err = a.repo.Store().Stat(ctx, sys.key(n))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			owed = append(owed, n)
+		case err != nil:
+			return nil, fmt.Errorf("wal: look for %s: %w", n, err)
 		}
 	}
 	return owed, nil
