@@ -3,9 +3,11 @@ package wal_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,6 +78,42 @@ func TestCatchUpIsNoPartOfTheVerdict(t *testing.T) {
 			})
 		}
 	}
+}
+
+// PostgreSQL recycles a segment that it takes for archived, while catch-up has read its header and asks whom the
+// repository belongs to.
+func TestCatchUpOfARecycledSegment(t *testing.T) {
+	p, far := owing(t, 3), heldSegments(t, 1, 2)
+	now, expired, recycled := time.Now(), false, false
+	var mu sync.Mutex
+	observed := repo.Observe(far, func(op repo.Op) {
+		mu.Lock()
+		defer mu.Unlock()
+		if op.Name == "list" && !expired { // of what the archive has
+			now, expired = now.Add(2*time.Minute), true
+		}
+		if op.Name == "open" && strings.HasPrefix(op.Key, "systems/") && expired && !recycled {
+			recycled = true
+			next := segment(20)
+			require.NoError(t, os.Rename(p.path(segment(2).Name()), p.path(next.Name())))
+			f, err := os.OpenFile(p.path(next.Name()), os.O_WRONLY, 0)
+			require.NoError(t, err)
+			_, err = f.WriteAt(content(next)[:3*8192], 0)
+			require.NoError(t, err)
+			require.NoError(t, f.Close())
+		}
+	})
+	r, err := repo.Open(t.Context(), observed, &repo.Options{Now: func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return now
+	}})
+	require.NoError(t, err)
+	_, err = join(t, nil, opened("far", newArchive(t, r))).PushAsked(t.Context(), p.path(segment(3).Name()), nil)
+	require.NoError(t, err)
+	require.True(t, recycled)
+	requireWhole(t, far, 3)
+	require.True(t, lacks(t, far, 2))
 }
 
 // An archive that was out of reach during a promotion is brought the history as well, without which nothing that it gets

@@ -264,9 +264,12 @@ func (h *healer) carry(ctx context.Context, from, to *Archive, n Name) error {
 	if h.options.PGData != "" {
 		if f, err := openFile(filepath.Join(walDir(h.options.PGData), n.String())); err == nil {
 			defer f.Close()
-			if same, err := from.Same(ctx, n, f.content, f.content.Size()); err == nil && same {
-				_, err := to.put(ctx, n, f.content, h.system.ID)
-				return err
+			if d, same, err := from.same(ctx, n, f.content); err == nil && same {
+				_, err := to.put(ctx, offer{name: n, content: f.content, told: h.system.ID, digest: &d})
+				var recycled *SegmentError
+				if !errors.As(err, &recycled) {
+					return err
+				}
 			}
 		}
 	}
@@ -289,7 +292,7 @@ func (h *healer) carry(ctx context.Context, from, to *Archive, n Name) error {
 	if err != nil {
 		return err
 	}
-	_, err = to.put(ctx, n, io.NewSectionReader(f, 0, size), h.system.ID)
+	_, err = to.put(ctx, offer{name: n, content: io.NewSectionReader(f, 0, size), told: h.system.ID})
 	return err
 }
 

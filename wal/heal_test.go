@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -201,6 +203,46 @@ func TestHealWithoutAnIdentity(t *testing.T) {
 	has, err := b.Has(t.Context(), parseName(t, segment(5).Name()))
 	require.NoError(t, err)
 	require.False(t, has)
+}
+
+// What is taken from pg_wal has to be to the byte what the other archive holds, also where it changes after it was
+// compared, as when it is recycled; then it is fetched.
+func TestHealWhilePgWalChanges(t *testing.T) {
+	near, far := recent(), heldSegments(t, 1, 2)
+	require.NoError(t, push(t, openArchive(t, near, nil), segment(2).Name(), content(segment(2))))
+	p := newPgwal(t)
+	p.ready(t, segment(2).Name(), content(segment(2)))
+	now, compared, changed := time.Now(), false, false
+	var mu sync.Mutex
+	donor := repo.Observe(near, func(op repo.Op) {
+		mu.Lock()
+		defer mu.Unlock()
+		if op.Name == "open" && strings.HasPrefix(op.Key, "wal/") && !compared {
+			now, compared = now.Add(2*time.Minute), true // so that the other one is asked whom it belongs to
+		}
+	})
+	lacking := repo.Observe(far, func(op repo.Op) {
+		mu.Lock()
+		defer mu.Unlock()
+		if op.Name == "open" && strings.HasPrefix(op.Key, "systems/") && compared && !changed {
+			changed = true
+			other := content(segment(2))
+			other[6000]++
+			place(t, filepath.Dir(p.path("x")), segment(2).Name(), other)
+		}
+	})
+	r, err := repo.Open(t.Context(), lacking, &repo.Options{Now: func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return now
+	}})
+	require.NoError(t, err)
+	s := join(t, nil, memberOf("near", donor), opened("far", newArchive(t, r)))
+	healed, err := s.Heal(t.Context(), &wal.HealOptions{PGData: p.pgdata})
+	require.NoError(t, err)
+	require.True(t, changed)
+	require.Equal(t, 1, healed[1].Brought)
+	requireWhole(t, far, 2)
 }
 
 // TestHealAtEveryOutage fails each single call on the store of either. A second run brings what is missing.

@@ -56,32 +56,61 @@ func (a *Archive) pushFile(ctx context.Context, f *walFile) (digest, error) {
 			told = cmp.Or(told, c.SystemID)
 		}
 	}
-	return a.put(ctx, f.name, f.content, told)
+	return a.put(ctx, offer{name: f.name, content: f.content, told: told})
 }
 
 // PushContent is [Archive.Push] of a file that is not on this host's file system. content has size bytes; it is read
 // more than once, concurrently. A .history or .backup file does not tell which cluster it is of, so where the repository
 // has belonged to several it takes an archive that was told ([Options]), else it is an *[AmbiguousError].
 func (a *Archive) PushContent(ctx context.Context, n Name, content io.ReaderAt, size int64) error {
-	_, err := a.put(ctx, n, io.NewSectionReader(content, 0, size), 0)
+	_, err := a.put(ctx, offer{name: n, content: io.NewSectionReader(content, 0, size)})
 	return err
 }
 
-// put archives content. told is the system identifier that a note is of, or 0. The digest that it returns beside a nil
-// error is that of what is durable now.
-func (a *Archive) put(ctx context.Context, n Name, f *io.SectionReader, told uint64) (digest, error) {
-	sys, err := a.admit(ctx, n, f, told)
+// offer is content that is to be archived.
+type offer struct {
+	name    Name
+	content *io.SectionReader
+	told    uint64  // system identifier that a note is of, or 0
+	digest  *digest // that the content must have, where it is known
+}
+
+// put archives content. The digest that it returns beside a nil error is that of what is durable now.
+func (a *Archive) put(ctx context.Context, o offer) (digest, error) {
+	n, f := o.name, o.content
+	sys, err := a.admit(ctx, n, f, o.told)
 	if err != nil {
 		return digest{}, err
 	}
 	key := sys.key(n)
+	changed := func() error { return &SegmentError{Name: n.String(), Err: errors.New("it changed while it was read")} }
+	// PostgreSQL may recycle a segment that it takes for archived, at any time. It overwrites the first page first: what
+	// was read while that is still there was the segment.
+	still := func() error {
+		if n.note() {
+			return nil
+		}
+		if h, err := ReadHeader(whole(f)); err != nil || h.check(n) != nil || h.SystemID != sys.ID {
+			return changed()
+		}
+		return nil
+	}
 	// The digest stands before the content in the object, so it takes a pass of its own over the file.
-	sum := sync.OnceValues(func() (digest, error) { return digestOf(f) })
+	sum := sync.OnceValues(func() (digest, error) {
+		d, err := digestOf(f)
+		if err == nil && o.digest != nil && d != *o.digest {
+			err = changed()
+		}
+		if err == nil {
+			err = still()
+		}
+		return d, err
+	})
 	label := func() ([]byte, error) {
 		d, err := sum()
 		return d[:], err
 	}
-	o := &repo.PutOptions{Label: label}
+	options := &repo.PutOptions{Label: label}
 	h := xxh3.New128()
 	seen := io.Writer(h)
 	durable := func() {}
@@ -92,7 +121,7 @@ func (a *Archive) put(ctx context.Context, n Name, f *io.SectionReader, told uin
 		}
 		x := newIndexer(s)
 		var index []byte
-		o.Notes = func() (_ []byte, err error) {
+		options.Notes = func() (_ []byte, err error) {
 			index, err = x.notes()
 			return index, err
 		}
@@ -101,15 +130,19 @@ func (a *Archive) put(ctx context.Context, n Name, f *io.SectionReader, told uin
 			durable = func() { a.keepIndex(ctx, sys, s, index) }
 		}
 	}
-	_, err = a.repo.Put(ctx, key, o, func(w io.Writer) error {
-		if _, err := io.Copy(w, io.TeeReader(whole(f), seen)); err != nil {
+	_, err = a.repo.Put(ctx, key, options, func(w io.Writer) error {
+		size, err := io.Copy(w, io.TeeReader(whole(f), seen))
+		if err != nil {
 			return err
 		}
 		d, err := sum()
-		if err == nil && d != seal(h) {
-			err = &SegmentError{Name: n.String(), Err: errors.New("it changed while it was read")}
+		if err != nil {
+			return err
 		}
-		return err
+		if size != f.Size() || d != seal(h) {
+			return changed()
+		}
+		return still()
 	})
 	taken := errors.Is(err, fs.ErrExist)
 	if err != nil && !taken {

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -156,4 +157,55 @@ func TestPushOverWhatIsNoSegment(t *testing.T) {
 	writeObject(t, store, key, []byte("junk"))
 	require.ErrorAs(t, push(t, a, segment(2).Name(), content(segment(2))), &corrupt)
 	require.Equal(t, key, corrupt.Key)
+}
+
+// recycling is the content of a segment, until the n-th read from now on: from then on PostgreSQL overwrites it with
+// another, from its start.
+type recycling struct {
+	mu        sync.Mutex
+	n         int
+	step      int // bytes that are overwritten from one read to the next
+	was, will []byte
+}
+
+func (c *recycling) ReadAt(b []byte, off int64) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n--; c.n < 0 {
+		written := min(-c.n*c.step, len(c.will))
+		copy(c.was, c.will[:written])
+	}
+	return bytes.NewReader(c.was).ReadAt(b, off)
+}
+
+// A segment that is recycled while it is archived is archived as it was, or refused, whenever that begins; also where
+// the archive has it already.
+func TestPushOfARecycledSegment(t *testing.T) {
+	name := parseName(t, segment(2).Name())
+	for _, c := range []struct {
+		held bool
+		step int
+	}{{false, 8192}, {true, 8192}, {false, wal.MinSegmentSize}, {true, wal.MinSegmentSize}} {
+		for n := 0; ; n++ {
+			s := heldSegments(t, 1, 2)
+			a := openArchive(t, s, nil)
+			if c.held {
+				require.NoError(t, push(t, a, name.String(), content(segment(2))))
+			}
+			file := &recycling{n: n, step: c.step, was: content(segment(2)), will: content(segment(20))}
+			err := a.PushContent(t.Context(), name, file, int64(len(file.was)))
+			if err == nil {
+				requireWhole(t, s, 2)
+			} else {
+				var refused *wal.SegmentError
+				require.ErrorAs(t, err, &refused)
+				require.NotEqual(t, c.held, lacks(t, s, 2))
+			}
+			if file.n >= 0 {
+				require.NoError(t, err)
+				require.Greater(t, n, 5)
+				break
+			}
+		}
+	}
 }
