@@ -103,7 +103,12 @@ func (a *Archive) Has(ctx context.Context, n Name) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	_, err = a.repo.Store().Stat(ctx, sys.key(n))
+	return a.holds(ctx, sys, n)
+}
+
+// holds tells whether the archive of a cluster holds a file.
+func (a *Archive) holds(ctx context.Context, sys System, n Name) (bool, error) {
+	_, err := a.repo.Store().Stat(ctx, sys.key(n))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

@@ -126,12 +126,12 @@ func (s *Archives) bringWhole(ctx context.Context, q *question, dir string) (*os
 	}, func(f *os.File) { _ = f.Close() })
 }
 
-// longest returns the archive that holds most of a segment which none holds whole; nil when none has any of it, or when
-// one holds a later segment, so that this one is a hole. All have to answer.
+// longest returns the archive that holds most of a segment which none holds whole; nil when none has any of it, when one
+// has got it whole meanwhile, or when one holds a later segment, so that this one is a hole. All have to answer.
 func (s *Archives) longest(ctx context.Context, q *question) (best *member, of System, err error) {
 	held := make([]struct {
 		reach uint32
-		later bool
+		over  bool // it holds it whole, or a later one
 		sys   System
 	}, len(s.members))
 	g, gctx := errgroup.WithContext(ctx)
@@ -155,7 +155,11 @@ func (s *Archives) longest(ctx context.Context, q *question) (best *member, of S
 					return err
 				}
 				h.reach = reach(chain(pieces))
-				h.later, err = a.hasLater(gctx, h.sys, seg)
+				// After its pieces: once a segment is archived, they are deleted.
+				if h.over, err = a.holds(gctx, h.sys, q.name); err != nil || h.over {
+					return err
+				}
+				h.over, err = a.hasLater(gctx, h.sys, seg)
 				return err
 			}()
 			if err != nil && !errors.Is(err, fs.ErrNotExist) { // nobody has claimed it yet
@@ -169,7 +173,7 @@ func (s *Archives) longest(ctx context.Context, q *question) (best *member, of S
 	}
 	most := uint32(0)
 	for i, h := range held {
-		if h.later {
+		if h.over {
 			return nil, of, nil
 		}
 		if h.reach > most {

@@ -8,6 +8,8 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -203,6 +205,40 @@ func TestArchivesTakeTheLongestPart(t *testing.T) {
 	for _, fault := range []repotest.Fault{{Op: repotest.OpOpen, Key: "wal/*/*/*/*"}, {Op: repotest.OpList}, {Op: repotest.OpOpen, Key: "pieces/*/*/*"}} {
 		failing := memberOf("failing", repotest.Faulty(part(70_000, 150_000, 200_000), fault))
 		requireNoAnswer(t, join(t, nil, long, failing).Read(t.Context(), name, io.Discard), "%v: it may have more", fault)
+	}
+}
+
+// Where an archive gets a segment whole while all are asked, and its pieces go, what another has of it is not its end.
+func TestArchivesTakeWhatBecomesWhole(t *testing.T) {
+	for nth := 1; ; nth++ {
+		for _, first := range []bool{true, false} {
+			long, short := repotest.Mem(nil), repotest.Mem(nil)
+			sound := withPieces(t, long, nil, 70_000, 900_000)
+			withPieces(t, short, nil, 70_000)
+			var calls atomic.Int64
+			done := false
+			lists := repo.Observe(long, func(repo.Op) {
+				if calls.Add(1) != int64(nth) {
+					return
+				}
+				done = true
+				require.NoError(t, push(t, sound, segment(2).Name(), noisy(segment(2))))
+				for _, key := range objects(t, long, "pieces/") {
+					require.NoError(t, long.Delete(t.Context(), key))
+				}
+			})
+			members := []wal.Member{memberOf("long", lists), memberOf("short", short)}
+			if !first {
+				slices.Reverse(members)
+			}
+			var b bytes.Buffer
+			require.NoError(t, join(t, nil, members...).Read(t.Context(), segment(2).Name(), &b))
+			require.Contains(t, [][32]byte{digest(noisy(segment(2))), digest(cutOff(900_000))}, digest(b.Bytes()), "%d", nth)
+			if !done {
+				require.Greater(t, nth, 5)
+				return
+			}
+		}
 	}
 }
 

@@ -124,12 +124,12 @@ func (a *Archive) owedHistories(ctx context.Context, pgdata string, sys System, 
 		if _, err := os.Stat(filepath.Join(statusDir(pgdata), n.String()+doneSuffix)); err != nil {
 			continue // it has a push of its own
 		}
-		_, err = a.repo.Store().Stat(ctx, sys.key(n))
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		has, err := a.holds(ctx, sys, n)
+		if err != nil {
+			return nil, err
+		}
+		if !has {
 			owed = append(owed, n)
-		case err != nil:
-			return nil, fmt.Errorf("wal: look for %s: %w", n, err)
 		}
 	}
 	return owed, nil
