@@ -105,13 +105,9 @@ func (a *Archive) owedHistories(ctx context.Context, pgdata string, sys System, 
 	if seg.Timeline == 1 {
 		return nil, nil
 	}
-	text, err := os.ReadFile(filepath.Join(walDir(pgdata), seg.Timeline.HistoryName()))
+	h, err := historyIn(pgdata, seg.Timeline)
 	if err != nil {
 		return nil, nil //nolint:nilerr // what is not there cannot be brought
-	}
-	h, err := ParseHistory(seg.Timeline, text)
-	if err != nil {
-		return nil, nil //nolint:nilerr // nor can what is none
 	}
 	for _, f := range h.Forks {
 		n, err := ParseName(h.At(f.At).HistoryName())

@@ -50,7 +50,8 @@ func (e *AmbiguousError) Error() string {
 		e.Name, strings.Trim(fmt.Sprint(e.Systems), "[]"))
 }
 
-// SegmentError means that a file is not the segment its name says: short, empty, never filled, or of another place.
+// SegmentError means that a file is not the segment its name says: short, empty, never filled, not complete, or of another
+// place.
 type SegmentError struct {
 	Name string
 	Err  error

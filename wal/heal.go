@@ -265,7 +265,7 @@ func (h *healer) carry(ctx context.Context, from, to *Archive, n Name) error {
 		if f, err := openFile(filepath.Join(walDir(h.options.PGData), n.String())); err == nil {
 			defer f.Close()
 			if d, same, err := from.same(ctx, n, f.content); err == nil && same {
-				_, err := to.put(ctx, offer{name: n, content: f.content, told: h.system.ID, digest: &d})
+				_, err := to.put(ctx, offer{name: n, content: f.content, told: h.system.ID, digest: &d, held: true})
 				var recycled *SegmentError
 				if !errors.As(err, &recycled) {
 					return err
@@ -292,7 +292,7 @@ func (h *healer) carry(ctx context.Context, from, to *Archive, n Name) error {
 	if err != nil {
 		return err
 	}
-	_, err = to.put(ctx, offer{name: n, content: io.NewSectionReader(f, 0, size), told: h.system.ID})
+	_, err = to.put(ctx, offer{name: n, content: io.NewSectionReader(f, 0, size), told: h.system.ID, held: true})
 	return err
 }
 

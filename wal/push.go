@@ -27,7 +27,9 @@ const readSize = 256 << 10
 // *[ConflictError], also where the repository is encrypted and this host cannot read it.
 //
 // Refused are names that are none of an archive's (*[NameError]), files of another cluster (*[ForeignError]) and
-// files that are not what their name says (*[SegmentError]).
+// files that are not what their name says (*[SegmentError]). So is a segment that is not complete where the archive holds
+// it in part ([Partial]), unless its timeline was left in it: a standby with archive_mode = always pushes the part that it
+// was given.
 //
 // Of what [Archive.PushReady] has archived already the store is not asked, and the file is read at most once.
 func (a *Archive) Push(ctx context.Context, path string) error {
@@ -56,7 +58,7 @@ func (a *Archive) pushFile(ctx context.Context, f *walFile) (digest, error) {
 			told = cmp.Or(told, c.SystemID)
 		}
 	}
-	return a.put(ctx, offer{name: f.name, content: f.content, told: told})
+	return a.put(ctx, offer{name: f.name, content: f.content, told: told, pgdata: f.pgdata})
 }
 
 // PushContent is [Archive.Push] of a file that is not on this host's file system. content has size bytes; it is read
@@ -72,7 +74,9 @@ type offer struct {
 	name    Name
 	content *io.SectionReader
 	told    uint64  // system identifier that a note is of, or 0
+	pgdata  string  // directory that it lies in the pg_wal of; it may be none
 	digest  *digest // that the content must have, where it is known
+	held    bool    // by another archive, just so
 }
 
 // put archives content. The digest that it returns beside a nil error is that of what is durable now.
@@ -113,7 +117,7 @@ func (a *Archive) put(ctx context.Context, o offer) (digest, error) {
 	options := &repo.PutOptions{Label: label}
 	h := xxh3.New128()
 	seen := io.Writer(h)
-	durable := func() {}
+	durable, complete := func() {}, func() error { return nil }
 	if n.Kind == KindSegment || n.Kind == KindPartial {
 		s, err := n.Segment(sys.SegmentSize)
 		if err != nil {
@@ -129,6 +133,11 @@ func (a *Archive) put(ctx context.Context, o offer) (digest, error) {
 		if n.Kind == KindSegment {
 			durable = func() { a.keepIndex(ctx, sys, s, index) }
 		}
+		if n.Kind == KindSegment && !o.held {
+			tail := &lastByte{}
+			seen = io.MultiWriter(h, x, tail)
+			complete = func() error { return a.refuseUnfinished(ctx, sys, s, o, x.scan.first.PageSize, tail.used) }
+		}
 	}
 	_, err = a.repo.Put(ctx, key, options, func(w io.Writer) error {
 		size, err := io.Copy(w, io.TeeReader(whole(f), seen))
@@ -142,7 +151,10 @@ func (a *Archive) put(ctx context.Context, o offer) (digest, error) {
 		if size != f.Size() || d != seal(h) {
 			return changed()
 		}
-		return still()
+		if err := still(); err != nil {
+			return err
+		}
+		return complete()
 	})
 	taken := errors.Is(err, fs.ErrExist)
 	if err != nil && !taken {
