@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -145,6 +146,26 @@ func (s *Archives) leave(ctx context.Context, what string, run func()) {
 	case <-ctx.Done():
 		s.settle(ctx, what, ended, 1)
 	}
+}
+
+// ofEach has something done with each member, all at once. What hangs when ctx ends is left behind, and has come to what
+// left returns.
+func ofEach[T any](ctx context.Context, s *Archives, what string, do func(i int) T, left func(i int, err error) T) []T {
+	all := make([]T, len(s.members))
+	var each sync.WaitGroup
+	for i := range all {
+		each.Go(func() {
+			done := make(chan T, 1)
+			s.leave(ctx, what, func() { done <- do(i) })
+			select {
+			case all[i] = <-done:
+			default:
+				all[i] = left(i, fmt.Errorf("wal: %s: %w", what, ctx.Err()))
+			}
+		})
+	}
+	each.Wait()
+	return all
 }
 
 // order is that in which the members are asked: those that have failed lately come last.

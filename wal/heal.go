@@ -59,33 +59,26 @@ func (s *Archives) Heal(ctx context.Context, o *HealOptions) ([]Healed, error) {
 	if o == nil {
 		o = &HealOptions{}
 	}
-	h := healer{options: *o, all: make([]holding, len(s.members))}
+	h := healer{options: *o}
 	if h.options.MaxAge <= 0 {
 		h.options.MaxAge = 7 * 24 * time.Hour
 	}
 	if h.options.Jobs <= 0 {
 		h.options.Jobs = 4
 	}
-	var g errgroup.Group
-	for i, m := range s.members {
-		g.Go(func() error {
-			h.all[i].err = h.all[i].list(ctx, m)
-			return nil
-		})
-	}
-	_ = g.Wait() // each has its own
+	h.all = ofEach(ctx, s, "list an archive", func(i int) holding {
+		var one holding
+		one.err = one.list(ctx, s.members[i])
+		return one
+	}, func(_ int, err error) holding { return holding{err: err} })
 	h.agree()
-	healed := make([]Healed, len(h.all))
-	for i := range h.all {
-		g.Go(func() error {
-			healed[i] = Healed{Name: s.members[i].Name, Err: h.all[i].err}
-			if h.all[i].err == nil {
-				h.heal(ctx, &h.all[i], &healed[i])
-			}
-			return nil
-		})
-	}
-	_ = g.Wait()
+	healed := ofEach(ctx, s, "heal an archive", func(i int) Healed {
+		one := Healed{Name: s.members[i].Name, Err: h.all[i].err}
+		if one.Err == nil {
+			h.heal(ctx, &h.all[i], &one)
+		}
+		return one
+	}, func(i int, err error) Healed { return Healed{Name: s.members[i].Name, Err: err} })
 	var failed together
 	for _, one := range healed {
 		if one.Err != nil {

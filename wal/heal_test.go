@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -280,6 +281,38 @@ func TestHealAtEveryOutage(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// An archive that hangs, and does not even end with the context, is left behind, whatever it is that it hangs at.
+func TestHealLeavesBehindWhatHangs(t *testing.T) {
+	for name, hang := range map[string]func(repo.Store, chan struct{}) repo.Store{
+		"asked": func(s repo.Store, release chan struct{}) repo.Store { return &hangingStore{s, release} },
+		"brought": func(s repo.Store, release chan struct{}) repo.Store {
+			return &hangingCreate{s, segment(2).Name(), release}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				release := make(chan struct{})
+				a, b := recent(), recent()
+				for n := uint64(1); n < 4; n++ {
+					require.NoError(t, push(t, openArchive(t, a, nil), segment(n).Name(), content(segment(n))))
+				}
+				require.NoError(t, push(t, openArchive(t, b, nil), segment(1).Name(), content(segment(1))))
+				s := join(t, nil, memberOf("works", a), memberOf("hangs", hang(b, release)))
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				begun := time.Now()
+				healed, err := s.Heal(ctx, nil)
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				require.Equal(t, 11*time.Second, time.Since(begun), "and a moment to end")
+				require.Equal(t, "hangs", healed[1].Name)
+				require.ErrorIs(t, healed[1].Err, context.DeadlineExceeded)
+				require.NoError(t, healed[0].Err, "it lacks nothing")
+				close(release)
+			})
+		})
 	}
 }
 
