@@ -23,7 +23,7 @@ type Age struct {
 	recipients []age.Recipient
 	identities []age.Identity
 	names      []string // of the recipients
-	unnamed    bool     // a recipient has no text form
+	unnamed    bool     // a recipient has no public key as text
 }
 
 // New returns an Age that writes for the recipients and reads with the identities. Either may be empty, not both.
@@ -64,11 +64,12 @@ func Generate() (identity, recipient string, err error) {
 	return id.String(), id.Recipient().String(), nil
 }
 
-// Recipients names the recipients given to [New], each as its public key where it has one.
+// Recipients names the recipients given to [New], each as its public key where it has one as text.
 func (a *Age) Recipients() []string { return slices.Clone(a.names) }
 
 // Fingerprint identifies the set of recipients: equal sets have equal fingerprints, whatever their order. It is empty
-// when there are no recipients, or one that has no text form and so cannot be told from another.
+// when there are no recipients, or one that has no public key as text, age1... or ssh-..., and so cannot be told from
+// another: a plugin's that was made of an identity, for one.
 func (a *Age) Fingerprint() string {
 	if len(a.names) == 0 || a.unnamed {
 		return ""
@@ -121,10 +122,12 @@ func (a *Age) DecryptAt(r io.ReaderAt, size int64, secret string) (io.ReaderAt, 
 	return pr, n, nil
 }
 
-// nameOf returns the public text of a recipient, or a stand-in for one that has none.
+// nameOf returns the public key of a recipient as text, or a stand-in for one that has none. Other texts may be those of
+// several: all that plugins have made of identities say the same.
 func nameOf(r age.Recipient) (name string, ok bool) {
 	if s, ok := r.(fmt.Stringer); ok {
-		if name := s.String(); name != "" && printable(name) {
+		name := s.String()
+		if (strings.HasPrefix(name, "age1") || strings.HasPrefix(name, "ssh-")) && printable(name) {
 			return name, true
 		}
 	}

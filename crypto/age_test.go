@@ -244,7 +244,12 @@ func TestRecipientsAndFingerprint(t *testing.T) {
 	assert.Equal(t, fingerprint(a), fingerprint(parsed), "in every process")
 
 	assert.Empty(t, newAge(t, nil, []age.Identity{x25519(t).from}).Fingerprint(), "no recipients")
-	for _, r := range []age.Recipient{mute{a}, named{a, ""}, named{a, "two\nlines"}, named{a, "\x1b[31m"}, named{a, "\xff"}} {
+	assert.Len(t, fingerprint(named{a, "ssh-ed25519 AAAA me@here"}), 32)
+	unnamed := []age.Recipient{mute{a}}
+	for _, text := range []string{"", "age1\nlines", "age1\x1b[31m", "age1\xff", "<identity-based recipient>", "AGE-PLUGIN-NAME-1SECRET"} {
+		unnamed = append(unnamed, named{a, text})
+	}
+	for _, r := range unnamed {
 		assert.Empty(t, fingerprint(a, r), "%T cannot be told from another", r)
 		assert.Equal(t, []string{fmt.Sprint(b), fmt.Sprintf("(a recipient of type %T)", r)}, newAge(t, []age.Recipient{b, r}, nil).Recipients())
 	}

@@ -82,8 +82,8 @@ func (e *LockoutError) Unwrap() error { return e.Err }
 //
 // A key is wrapped anew as a new object. The ones before are deleted once it was read back and opens; where that is
 // refused, the result says who can still read. It may be killed at any point, and be run again: keys that are wrapped to
-// just these recipients stay as they are. It works under the lease "keys", beside backups and pushes, and looks
-// for the data keys that were made meanwhile.
+// just these recipients stay as they are, where each of them can be told from others by its name. It works under the lease
+// "keys", beside backups and pushes, and looks for the data keys that were made meanwhile.
 //
 // Hosts go on with the data keys they have, and wrap those they make to the recipients they were given. So tell them of
 // new recipients before. Who had opened a data key before can read, with it, what is still written with it: that ends

@@ -701,3 +701,33 @@ func TestRotateBesideEndlessKeys(t *testing.T) {
 	require.NotEmpty(t, done.Rewrapped)
 	require.Equal(t, s.n, s.readable(t, a, b))
 }
+
+// alike is a recipient whose text is that of others, as of all that age's plugins have made of identities.
+type alike struct{ age.Recipient }
+
+func (alike) String() string { return "<identity-based recipient>" }
+
+// Recipients that have the same text are no reason to leave a key as it is, nor to go on with the one that a host has.
+func TestRotateAwayFromOneThatLooksAlike(t *testing.T) {
+	a, b := newPerson(t), newPerson(t)
+	a.to, b.to = alike{a.to}, alike{b.to}
+	s, state := newSafe(t, 0, a), t.TempDir()
+	write := func(p person) {
+		r, err := repo.Open(t.Context(), s.store, &repo.Options{Cipher: cipherOfThem(t, []person{p}, nil), StateDir: state, Now: testNow})
+		require.NoError(t, err)
+		s.n++
+		_, err = put(t.Context(), r, fmt.Sprint("objects/", s.n), "", []byte("content"))
+		require.NoError(t, err)
+	}
+	write(a)
+	done, err := rotate(t.Context(), t, s.store, []person{b}, []person{a, b}, testNow)
+	require.NoError(t, err)
+	require.Len(t, done.Rewrapped, 1)
+	require.Empty(t, done.Kept)
+	require.Zero(t, s.readable(t, a))
+	require.Equal(t, 1, s.readable(t, b))
+
+	write(b)
+	require.Zero(t, s.readable(t, a))
+	require.Equal(t, 2, s.readable(t, b))
+}
