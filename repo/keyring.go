@@ -47,10 +47,24 @@ type keyring struct {
 	now    func() time.Time
 	log    *slog.Logger
 
+	// Whoever has put something in may look for the key to write with, or open keys; waiting for it can be given up.
+	writing, reading chan struct{}
+
+	current *dataKey  // of who is writing
+	asked   time.Time // when the repository was last asked for current
+
 	mu      sync.Mutex
-	current *dataKey
-	asked   time.Time         // when the repository was last asked for current
 	secrets map[string]string // secret halves by key id
+}
+
+// take waits for a lock of the keyring, which release gives back.
+func take(ctx context.Context, lock chan struct{}) (release func(), err error) {
+	select {
+	case lock <- struct{}{}:
+		return func() { <-lock }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("repo: wait for a data key: %w", ctx.Err())
+	}
 }
 
 func keyID(public string) string {
@@ -63,8 +77,11 @@ func keyKey(id string) string { return "keys/" + id + ".age" }
 // writeKey returns the data key that new objects are encrypted to. It is durable in the repository before it is
 // returned for the first time.
 func (k *keyring) writeKey(ctx context.Context) (dataKey, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	release, err := take(ctx, k.writing)
+	if err != nil {
+		return dataKey{}, err
+	}
+	defer release()
 	now := k.now()
 	if since := now.Sub(k.asked); k.current != nil && since >= 0 && since < keyCheck {
 		return *k.current, nil
@@ -138,17 +155,33 @@ func (k *keyring) put(ctx context.Context, id string, wrapped []byte) error {
 // secret returns the secret half of a data key. Its errors never match fs.ErrNotExist: a missing key is no answer to
 // whether the object that needs it exists.
 func (k *keyring) secret(ctx context.Context, id string) (string, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if s, ok := k.secrets[id]; ok {
-		return s, nil
+	if secret, ok := k.known(id); ok {
+		return secret, nil
+	}
+	release, err := take(ctx, k.reading)
+	if err != nil {
+		return "", err
+	}
+	defer release()
+	if secret, ok := k.known(id); ok {
+		return secret, nil
 	}
 	secret, err := k.open(ctx, id)
 	if err != nil {
 		return "", err
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.secrets[id] = secret
 	return secret, nil
+}
+
+// known returns a secret half that has been opened before.
+func (k *keyring) known(id string) (secret string, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	secret, ok = k.secrets[id]
+	return secret, ok
 }
 
 func (k *keyring) stateFile() string {

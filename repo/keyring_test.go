@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"filippo.io/age"
 	"github.com/stretchr/testify/assert"
@@ -441,4 +443,65 @@ func TestKeyID(t *testing.T) {
 	require.NoError(t, json.Unmarshal(b, &state))
 	sum := sha256.Sum256([]byte(state.Public))
 	assert.Equal(t, "keys/"+hex.EncodeToString(sum[:16])+".age", keyOf(t, g.store, "a"))
+}
+
+// Whoever waits for a request of another about a data key waits no longer than his own context allows, and who needs no
+// answer of that request does not wait: reads not for a write, nor for the key of another object.
+func TestKeyringWaitsAreGivenUp(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		fault repotest.Fault
+		first func(ctx context.Context, t *testing.T, r *repo.Repo) error // its request stalls
+		after func(ctx context.Context, t *testing.T, r *repo.Repo) error // waits for the same
+	}{
+		{"write", repotest.Fault{Op: repotest.OpList, Nth: 1, Do: repotest.Stall()}, writes("c"), writes("d")},
+		{"read", repotest.Fault{Op: repotest.OpOpen, Key: "keys/*", Nth: 2, Do: repotest.Stall()}, reads("b"), reads("b")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			who, state := []person{newPerson(t)}, t.TempDir()
+			c := cipherOfThem(t, who, who)
+			store := newSafe(t, 0, who...).store
+			process(t, store, "a", repo.Options{Cipher: c, StateDir: state})
+			process(t, store, "b", repo.Options{Cipher: c}) // with a key of its own
+			synctest.Test(t, func(t *testing.T) {
+				r, err := repo.Open(t.Context(), repotest.Faulty(store, tt.fault), &repo.Options{Cipher: c, StateDir: state})
+				require.NoError(t, err)
+				require.NoError(t, reads("a")(t.Context(), t, r))
+				patient, end := context.WithCancel(t.Context())
+				first := make(chan error)
+				go func() { first <- tt.first(patient, t, r) }()
+				synctest.Wait()
+
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				begun := time.Now()
+				require.NoError(t, reads("a")(ctx, t, r))
+				require.Zero(t, time.Since(begun))
+				err = tt.after(ctx, t, r)
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				require.NotErrorIs(t, err, fs.ErrNotExist)
+				require.Equal(t, time.Second, time.Since(begun))
+				end()
+				require.ErrorIs(t, <-first, context.Canceled)
+				require.NoError(t, tt.after(t.Context(), t, r), "the lock is free")
+			})
+		})
+	}
+}
+
+func writes(key string) func(context.Context, *testing.T, *repo.Repo) error {
+	return func(ctx context.Context, _ *testing.T, r *repo.Repo) error {
+		_, err := put(ctx, r, key, "", []byte(key))
+		return err
+	}
+}
+
+func reads(key string) func(context.Context, *testing.T, *repo.Repo) error {
+	return func(ctx context.Context, t *testing.T, r *repo.Repo) error {
+		_, content, err := get(ctx, r, key)
+		if err == nil {
+			require.Equal(t, key, string(content))
+		}
+		return err
+	}
 }

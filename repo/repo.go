@@ -120,7 +120,10 @@ func Open(ctx context.Context, s Store, o *Options) (*Repo, error) {
 	case m.Encryption != "none" && o.Cipher == nil:
 		return nil, ErrEncrypted
 	case o.Cipher != nil:
-		r.keys = &keyring{store: s, cipher: o.Cipher, repo: m.ID, dir: o.StateDir, now: r.now, log: r.log, secrets: map[string]string{}}
+		r.keys = &keyring{
+			store: s, cipher: o.Cipher, repo: m.ID, dir: o.StateDir, now: r.now, log: r.log,
+			writing: make(chan struct{}, 1), reading: make(chan struct{}, 1), secrets: map[string]string{},
+		}
 	}
 	return r, nil
 }
