@@ -91,7 +91,10 @@ func (s System) parseKey(key string) (Name, error) {
 	if s.key(n) != key {
 		return n, &NameError{Name: key, Reason: "not a key of the archive"}
 	}
-	return n, nil
+	if n.Kind != KindHistory {
+		_, err = n.Segment(s.SegmentSize)
+	}
+	return n, err
 }
 
 // Has tells whether the archive holds a file.

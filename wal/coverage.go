@@ -143,7 +143,7 @@ func (a *Archive) Coverage(ctx context.Context) (Coverage, error) {
 		}
 		n, err := sys.parseKey(info.Key)
 		if err != nil {
-			return Coverage{}, fmt.Errorf("wal: list the archive: %w", err)
+			continue // of a later version
 		}
 		t := found[n.Timeline]
 		if t == nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -124,39 +125,55 @@ func TestCoverageAsJSON(t *testing.T) {
 	require.JSONEq(t, `{"system_id":"0","timelines":[]}`, string(b))
 }
 
-func TestCoverageRefusesForeignKeys(t *testing.T) {
-	prefix := fmt.Sprintf("wal/%d/", uint64(systemID))
-	_, clean := several(t, nil)
-	for _, key := range []string{
-		"junk", "00000003.history.old", "00000001/junk", "00000001/00000001000000/junk",
-		"00000001/00000001000000/000000010000000000000001.gz",
-		"00000001/00000001000000/000000010000000000000100", // of another group
-		"00000002/00000001000000/000000010000000000000001", // of another timeline
-		"000000010000000000000001",                         // too high up
-		"00000001/00000001000000/x/000000010000000000000001",
-		"00000003/00000003.history",
-		"00000001/00000001000010/000000010000000000001000", // no segment number at all
-	} {
-		store := copyStore(t, clean, func(key string) string { return key })
-		writeObject(t, store, prefix+key, []byte("x"))
-		_, err := openArchive(t, store, nil).Coverage(t.Context())
-		var e *wal.NameError
-		require.ErrorAs(t, err, &e, key)
-	}
-	// Fine in another cluster, but not where segments have 16 MiB.
-	store := repotest.Mem(nil)
-	a := openArchive(t, store, nil)
-	require.NoError(t, a.Claim(t.Context(), "me", wal.System{ID: systemID, SegmentSize: 16 << 20}))
-	writeObject(t, store, prefix+"00000001/00000001000000/000000010000000000000100", []byte("x"))
-	_, err := a.Coverage(t.Context())
-	var e *wal.NameError
-	require.ErrorAs(t, err, &e)
-
-	// What is not below the cluster's prefix is not the archive's.
-	writeObject(t, clean, "wal/1/00000001/00000001000000/000000010000000000000001", []byte("x"))
-	writeObject(t, clean, "other/junk", []byte("x"))
-	_, err = openArchive(t, clean, nil).Coverage(t.Context())
+// TestListingsPassOverUnknownKeys: later versions may have objects of other kinds (repo/FORMAT.md).
+func TestListingsPassOverUnknownKeys(t *testing.T) {
+	clean, store := several(t, nil)
+	want, err := clean.Coverage(t.Context())
 	require.NoError(t, err)
+	known := storedIn(t, clean)
+	prefix := fmt.Sprintf("%d/", uint64(systemID))
+	for _, key := range []string{
+		"wal/" + prefix + "junk", "wal/" + prefix + "00000001.later", "wal/" + prefix + "00000003.history.old",
+		"wal/" + prefix + "00000001/junk", "wal/" + prefix + "00000001/00000001000000/junk",
+		"wal/" + prefix + "00000001/00000001000000/000000010000000000000001.gz",
+		"wal/" + prefix + "00000001/00000001000000/000000010000000000000100", // of another group
+		"wal/" + prefix + "00000002/00000001000000/000000010000000000000001", // of another timeline
+		"wal/" + prefix + "000000010000000000000001",                         // too high up
+		"wal/" + prefix + "00000001/00000001000000/x/000000010000000000000001",
+		"wal/" + prefix + "00000003/00000003.history",
+		"wal/" + prefix + "00000001/00000001000010/000000010000000000001000", // no segment number at all
+		"pieces/" + prefix + "junk", "pieces/" + prefix + "00000001000000000000000A/later", "indexes/" + prefix + "later",
+		"wal/1/00000001/00000001000000/000000010000000000000001", "other/junk", // of no archive
+	} {
+		writeObject(t, store, key, []byte("x"))
+	}
+	a := openArchive(t, store, nil)
+	got, err := a.Coverage(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	require.Equal(t, known, storedIn(t, a))
+	healed, err := join(t, nil, opened("a", a), opened("b", openArchive(t, recent(), nil))).Heal(t.Context(), &wal.HealOptions{MaxAge: 1e6 * time.Hour})
+	require.NoError(t, err)
+	require.Equal(t, healed[1].Owed, healed[1].Brought)
+
+	// Fine in another cluster, but not where segments have 16 MiB.
+	store = repotest.Mem(nil)
+	a = openArchive(t, store, nil)
+	require.NoError(t, a.Claim(t.Context(), "me", wal.System{ID: systemID, SegmentSize: 16 << 20}))
+	writeObject(t, store, "wal/"+prefix+"00000001/00000001000000/000000010000000000000100", []byte("x"))
+	got, err = a.Coverage(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, got.Timelines)
+}
+
+// storedIn are the keys that an archive yields.
+func storedIn(t *testing.T, a *wal.Archive) (keys []string) {
+	t.Helper()
+	for o, err := range a.Stored(t.Context()) {
+		require.NoError(t, err)
+		keys = append(keys, o.Key)
+	}
+	return keys
 }
 
 func TestCoverageDoesNotGuess(t *testing.T) {

@@ -119,7 +119,7 @@ func (h *holding) list(ctx context.Context, m *member) error {
 		}
 		n, err := h.system.parseKey(info.Key)
 		if err != nil {
-			return fmt.Errorf("wal: list the archive: %w", err)
+			continue // of a later version
 		}
 		h.files[n] = info.ModTime
 		if first, ok := h.first[n.Timeline]; n.Kind == KindSegment && (!ok || n.place() < first) {

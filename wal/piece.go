@@ -62,7 +62,7 @@ func (a *Archive) listPieces(ctx context.Context, sys System, prefix string) ([]
 		}
 		p, err := sys.parsePiece(info.Key)
 		if err != nil {
-			return nil, fmt.Errorf("wal: list pieces: %w", err)
+			continue // of a later version
 		}
 		all = append(all, p)
 	}

@@ -176,11 +176,6 @@ func TestKeysOfPieces(t *testing.T) {
 		var e *wal.NameError
 		require.ErrorAs(t, err, &e, bad)
 	}
-	s := repotest.Mem(nil)
-	a := withPieces(t, s, nil, 50)
-	writeObject(t, s, prefix+"junk", nil)
-	_, err = a.Coverage(t.Context())
-	require.Error(t, err)
 }
 
 // TestGoldenPieces reads pieces as they were once written.

@@ -111,13 +111,13 @@ func (a *Archive) Stored(ctx context.Context) iter.Seq2[Stored, error] {
 		}
 		for _, prefix := range []string{sys.piecesPrefix(), sys.prefix(), sys.indexPrefix()} {
 			for info, err := range a.repo.Store().List(ctx, prefix) {
-				o := Stored{}
-				if err == nil {
-					o, err = ParseStored(info, []System{sys})
-				}
 				if err != nil {
 					yield(Stored{}, fmt.Errorf("wal: list the archive: %w", err))
 					return
+				}
+				o, err := ParseStored(info, []System{sys})
+				if err != nil {
+					continue // of a later version
 				}
 				if !yield(o, nil) {
 					return
