@@ -90,7 +90,7 @@ func parseKeyObject(key string) (id string, number int, retired, ok bool) {
 	case retiredKey(id):
 		return id, 0, true, true
 	case wrappingKey(id, number):
-		return id, number, false, number >= 0
+		return id, number, false, number >= 0 && number <= maxWrapping // more digits may be planted
 	}
 	return "", 0, false, false
 }

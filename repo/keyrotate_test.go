@@ -334,7 +334,7 @@ func TestRotatePlanted(t *testing.T) {
 	require.NoError(t, err)
 	storeBytes(t, s.store, id+".00000001.age", another)
 	storeBytes(t, s.store, id+".00000007.age", []byte("nonsense"))
-	for _, strange := range []string{".00000000.age", ".1.age", ".000000001.age", ".-0000001.age", ".later", ".00000002.age.new"} {
+	for _, strange := range []string{".00000000.age", ".1.age", ".000000001.age", ".100000000.age", ".123456789.age", ".-0000001.age", ".later", ".00000002.age.new"} {
 		storeBytes(t, s.store, id+strange, another)
 	}
 	storeBytes(t, s.store, "keys/somebody-else.age", another)
