@@ -1,6 +1,7 @@
 package backup_test
 
 import (
+	"context"
 	"slices"
 	"testing"
 
@@ -89,4 +90,31 @@ func copyWithFault(
 func copiedKeys(t *testing.T, r *repo.Repo) []string {
 	t.Helper()
 	return slices.DeleteFunc(keys(t, r.Store(), ""), own)
+}
+
+// A copy that is given up, whenever that is, does not say that all is copied.
+func TestCopyGivenUp(t *testing.T) {
+	t.Parallel()
+	w := newWorked(t, nil, nil)
+	for n, ended := 1, false; !ended; n++ {
+		there := newRepo(t, nil, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		f := func(i int) {
+			if i == n {
+				cancel()
+			}
+		}
+		to, err := repo.Open(t.Context(), &unhurried{Store: there.Store(), f: f}, &repo.Options{Now: clock()})
+		require.NoError(t, err)
+		from, err := repo.Open(t.Context(), &unhurried{Store: w.repo.Store(), f: func(int) {}}, &repo.Options{Now: clock()})
+		require.NoError(t, err)
+		_, err = backup.Copy(ctx, from, to, &backup.CopyOptions{Jobs: 1})
+		if err == nil {
+			require.Equal(t, copiedKeys(t, w.repo), copiedKeys(t, there), "given up after %d answers", n)
+		} else {
+			require.ErrorIs(t, err, context.Canceled)
+		}
+		ended = ctx.Err() == nil
+		cancel()
+	}
 }

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
-	"golang.org/x/sync/errgroup"
+	"github.com/pgcairn/pgcairn/wal"
 )
 
 // foundation makes sure, once the manifest is there, that nobody has deleted what it needs before he could see it: a copy
@@ -47,22 +47,21 @@ func (c *copier) packsThere(ctx context.Context, m *Manifest) error {
 }
 
 func (c *copier) walThere(ctx context.Context, m *Manifest) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(c.options.Jobs)
-	for s := m.FirstSegment(); s.Number <= m.LastSegment().Number && ctx.Err() == nil; s = s.Next() {
-		g.Go(func() error {
-			key := c.wal.SegmentKey(m.SystemID, s)
-			_, err := c.to.Store().Stat(ctx, key)
-			if errors.Is(err, fs.ErrNotExist) {
-				return deletedMeanwhile(key)
-			}
-			if err != nil {
-				return fmt.Errorf("look for %s: %w", key, err)
-			}
-			return nil
-		})
+	var segments []wal.Segment
+	for s := m.FirstSegment(); s.Number <= m.LastSegment().Number; s = s.Next() {
+		segments = append(segments, s)
 	}
-	return g.Wait()
+	return each(ctx, c.options.Jobs, segments, func(ctx context.Context, s wal.Segment) error {
+		key := c.wal.SegmentKey(m.SystemID, s)
+		_, err := c.to.Store().Stat(ctx, key)
+		if errors.Is(err, fs.ErrNotExist) {
+			return deletedMeanwhile(key)
+		}
+		if err != nil {
+			return fmt.Errorf("look for %s: %w", key, err)
+		}
+		return nil
+	})
 }
 
 func deletedMeanwhile(key string) error {

@@ -66,13 +66,13 @@ func (c *copier) listWAL(ctx context.Context) (err error) {
 // copyWAL copies files up to the n-th. They are committed one after the other, so that there is no gap when the copy is
 // cut short: a recovery to the end of the WAL would be refused for it.
 func (c *copier) copyWAL(ctx context.Context, n int) error {
-	g, ctx := errgroup.WithContext(ctx)
+	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(c.options.Jobs)
 	before := make(chan struct{})
 	close(before)
-	for ; c.done < n && ctx.Err() == nil; c.done++ {
+	for ; c.done < n && gctx.Err() == nil; c.done++ {
 		f := c.files[c.done]
-		if err := c.check(ctx, f.System.ID, f.Segment.Timeline); err != nil {
+		if err := c.check(gctx, f.System.ID, f.Segment.Timeline); err != nil {
 			g.Go(func() error { return err })
 			break
 		}
@@ -83,11 +83,11 @@ func (c *copier) copyWAL(ctx context.Context, n int) error {
 				select {
 				case <-turn:
 					return nil
-				case <-ctx.Done():
-					return ctx.Err()
+				case <-gctx.Done():
+					return gctx.Err()
 				}
 			}
-			err := c.copyFile(ctx, f, wait)
+			err := c.copyFile(gctx, f, wait)
 			if err == nil {
 				err = wait() // what was not copied has had its turn as well
 			}
@@ -97,7 +97,10 @@ func (c *copier) copyWAL(ctx context.Context, n int) error {
 			return err
 		})
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err()
 }
 
 // copyFile copies a file of WAL, or takes note of why it cannot be.

@@ -274,17 +274,20 @@ func (v *verifier) judge(ctx context.Context, key string, err error) error {
 	return err
 }
 
-// each runs f for many, some at a time.
+// each runs f for many, some at a time. That ctx has ended is an error: not all were run then.
 func each[T any](ctx context.Context, jobs int, all []T, f func(context.Context, T) error) error {
-	g, ctx := errgroup.WithContext(ctx)
+	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(jobs)
 	for _, x := range all {
-		if ctx.Err() != nil {
+		if gctx.Err() != nil {
 			break
 		}
-		g.Go(func() error { return f(ctx, x) })
+		g.Go(func() error { return f(gctx, x) })
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err()
 }
 
 // numbers are those from 0 up to n.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"iter"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -120,5 +122,65 @@ func forget(t *testing.T, g *museum) {
 	t.Helper()
 	for _, key := range keys(t, g.store, "checked/") {
 		require.NoError(t, g.store.Delete(t.Context(), key))
+	}
+}
+
+// unhurried is a store that answers also those who have given up, and calls f after each n-th answer.
+type unhurried struct {
+	repo.Store
+
+	calls atomic.Int64
+	f     func(n int)
+}
+
+func (s *unhurried) answered() { s.f(int(s.calls.Add(1))) }
+
+func (s *unhurried) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
+	defer s.answered()
+	return s.Store.Open(context.WithoutCancel(ctx), key, off, n)
+}
+
+func (s *unhurried) Stat(ctx context.Context, key string) (repo.Info, error) {
+	defer s.answered()
+	return s.Store.Stat(context.WithoutCancel(ctx), key)
+}
+
+func (s *unhurried) Create(ctx context.Context, key string) (repo.Writer, error) {
+	return s.Store.Create(context.WithoutCancel(ctx), key)
+}
+
+func (s *unhurried) List(ctx context.Context, prefix string) iter.Seq2[repo.Info, error] {
+	defer s.answered()
+	return s.Store.List(context.WithoutCancel(ctx), prefix)
+}
+
+// A run that is given up, whenever that is, has not found that all is well.
+func TestVerifyGivenUp(t *testing.T) {
+	t.Parallel()
+	g := newMuseum(t, false)
+	last := g.all[len(g.all)-1]
+	require.NoError(t, g.store.Delete(t.Context(), last.PackList[0].Key))
+	for name, readData := range map[string]bool{"a glance": false, "content": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for n, ended := 1, false; !ended; n += 3 {
+				ctx, cancel := context.WithCancel(t.Context())
+				s := &unhurried{Store: g.store, f: func(i int) {
+					if i == n {
+						cancel()
+					}
+				}}
+				r, err := repo.Open(t.Context(), s, &repo.Options{Now: g.now})
+				require.NoError(t, err)
+				report, err := backup.Verify(ctx, r, &backup.VerifyOptions{ReadData: readData, Jobs: 1, NoReceipt: true})
+				if err == nil {
+					require.False(t, report.OK(), "given up after %d answers\n%s", n, report)
+				} else {
+					require.ErrorIs(t, err, context.Canceled)
+				}
+				ended = ctx.Err() == nil
+				cancel()
+			}
+		})
 	}
 }
