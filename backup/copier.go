@@ -32,6 +32,7 @@ type copier struct {
 	checked map[timelineOf]bool
 	folders map[ID]map[string]int64 // sizes of the packs that the other repository has, by the backup in their keys
 	sizes   copySizes
+	keys    copyKeys
 
 	mu       sync.Mutex              // of what is below
 	problems map[string]*CopyProblem // by key
@@ -163,6 +164,7 @@ func (c *copier) choose(ctx context.Context) (ids []ID, oldest ID, err error) {
 	if err != nil {
 		return nil, "", err
 	}
+	c.keys.listed = there
 	if len(c.options.Backups) == 0 {
 		for _, err := range strange {
 			if err := c.excuse("", err, ""); err != nil {

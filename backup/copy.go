@@ -76,6 +76,12 @@ var ErrDecrypts = errors.New("the source is encrypted and the repository to copy
 // committed in its order: whenever a copy is cut short, each backup that the other repository lists can be restored, to
 // where its WAL ends.
 //
+// A copy is for the recipients of the other repository. Packs that one which was cut short has left there encrypted to a data
+// key that is retired, or for others than just these, are deleted and copied anew; where that is not permitted, or where not
+// all manifests there can be read, which tell whether a backup needs them, the backup is left out. So is one of which the WAL
+// that makes it consistent was there before and is not for all of these recipients, until the keys there are rotated. What
+// backups need that were there before stays as it is, and so does all other WAL, for whomever it is.
+//
 // Nothing of the source changes but that the oldest backup to copy that it has is marked as in use, see [Use], so that
 // retention keeps it and the WAL from there on; where nothing can be written, that is left out. Nobody is kept from using
 // the source, and it is read as it is: a backup that is in progress is not
@@ -102,6 +108,7 @@ func Copy(ctx context.Context, from, to *repo.Repo, o *CopyOptions) (*CopyResult
 		from: from, to: to, options: *o, log: o.Logger,
 		pace: pace.New(o.Rate, from.Now), problems: map[string]*CopyProblem{},
 		folders: map[ID]map[string]int64{}, checked: map[timelineOf]bool{}, sizes: copySizes{from: from, to: to},
+		keys:   copyKeys{to: to, uses: map[string]repo.KeyUse{}, fits: map[string]bool{}},
 		result: CopyResult{Backups: []ID{}, Present: []ID{}, Expired: []ID{}, Problems: []CopyProblem{}},
 	}
 	if c.log == nil {

@@ -45,6 +45,9 @@ func (c *copier) tryBackup(ctx context.Context, id ID) error {
 	if err := c.to.Store().Delete(ctx, DroppedKey(id)); err != nil && !errors.Is(err, repo.ErrRefused) {
 		return fmt.Errorf("backup: %w", err)
 	}
+	if err := c.renew(ctx, m); err != nil {
+		return err
+	}
 	resized, err := c.copyPacks(ctx, m)
 	if err != nil {
 		return err
@@ -52,7 +55,13 @@ func (c *copier) tryBackup(ctx context.Context, id ID) error {
 	if err := c.copyWALOf(ctx, m); err != nil {
 		return err
 	}
+	if err := c.walReads(ctx, m); err != nil {
+		return err
+	}
 	key := serverManifests + string(id)
+	if err := c.renewServerManifest(ctx, key); err != nil {
+		return err
+	}
 	_, err = repo.CopyObject(ctx, c.from, c.to, key, c.copyOptions(ctx, nil))
 	if err == nil {
 		c.objects.Add(1)
@@ -175,6 +184,7 @@ func (c *copier) copyPack(ctx context.Context, p repo.Pack) (int64, error) {
 		return 0, fmt.Errorf("backup: copy: %w", err)
 	}
 	c.objects.Add(1)
+	c.keys.fit(p.Key)
 	id, _, _ := parsePackKey(p.Key)
 	c.mu.Lock()
 	defer c.mu.Unlock()

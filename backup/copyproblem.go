@@ -10,7 +10,8 @@ import (
 )
 
 // CopyProblem is something of the source that was not copied because it is damaged, missing, or of a later format; or, by
-// Destination, what the other repository has in its place and is damaged there.
+// Destination, what the other repository has in its place and is damaged there, or encrypted for others than those for whom
+// the copy is.
 type CopyProblem struct {
 	Key         string `json:"key"`                   // of the object
 	Destination bool   `json:"destination,omitempty"` // it is the other repository's: nothing is overwritten there
@@ -58,10 +59,11 @@ func (c *copier) excuse(key string, err error, id ID) error {
 	var corrupt *repo.CorruptError
 	var codec *repo.CodecError
 	var format *repo.FormatError
+	var other *otherKeyError
 	switch {
 	case errors.As(err, &corrupt):
 		key = corrupt.Key // which may be that of its data key
-	case errors.As(err, &codec), errors.As(err, &format):
+	case errors.As(err, &codec), errors.As(err, &format), errors.As(err, &other):
 	default:
 		return err
 	}
@@ -70,7 +72,7 @@ func (c *copier) excuse(key string, err error, id ID) error {
 	p := c.problems[key]
 	if p == nil {
 		var there *damagedThereError
-		p = &CopyProblem{Key: key, Destination: errors.As(err, &there), Text: err.Error(), Err: err}
+		p = &CopyProblem{Key: key, Destination: errors.As(err, &there) || errors.As(err, &other), Text: err.Error(), Err: err}
 		c.problems[key] = p
 	}
 	if id != "" && !slices.Contains(p.Backups, id) {

@@ -45,7 +45,7 @@ func (s *copySizes) check(ctx context.Context, key string, size, copied int64) e
 	var corrupt *repo.CorruptError
 	switch {
 	case errors.As(err, &corrupt), err == nil && copied-size != there-here:
-		return &repo.CorruptError{Key: key, Err: &damagedThereError{stored}}
+		return &repo.CorruptError{Key: key, Err: &damagedThereError{fmt.Sprintf("it has %d bytes, and a copy has not", stored)}}
 	case err != nil:
 		return fmt.Errorf("in the repository to copy to: %v", err) //nolint:errorlint // its absence is no answer
 	}
@@ -57,10 +57,10 @@ func (s *copySizes) check(ctx context.Context, key string, size, copied int64) e
 }
 
 // damagedThereError means that what is in place of a copy is none.
-type damagedThereError struct{ size int64 }
+type damagedThereError struct{ why string }
 
 func (e *damagedThereError) Error() string {
-	return fmt.Sprintf("in the repository to copy to it has %d bytes, and a copy has not: delete it there, and copy again", e.size)
+	return "in the repository to copy to " + e.why + ": delete it there, and copy again"
 }
 
 // agePayload is how many bytes age makes of n, without its header: a nonce, and a tag for every 64 KiB.

@@ -108,6 +108,7 @@ func (c *copier) copyFile(ctx context.Context, f wal.Stored, turn func() error) 
 	err := c.wal.Copy(ctx, f, c.copyOptions(ctx, turn))
 	if err == nil {
 		c.objects.Add(1)
+		c.keys.fit(f.Key)
 		if f.Kind == wal.StoredSegment {
 			c.segments.Add(1)
 		}

@@ -1,0 +1,73 @@
+package repo
+
+import (
+	"context"
+	"slices"
+	"strings"
+)
+
+// KeyUse tells how what is encrypted to a data key compares with what this host writes now. Who the key is for its last
+// wrapping says, which is no proof, see [Wrapping].
+type KeyUse struct {
+	ID      string
+	Missing bool // no object holds it: nobody reads what is encrypted to it
+	Retired bool // hosts write with it no more, see [Repo.RetireKeys]
+	Known   bool // it names all whom it is for, and the recipients of the Cipher have names
+	ForAll  bool // it is for all recipients of the Cipher
+	Others  bool // it is, or may be, for others as well
+}
+
+// Same tells whether this host could have written with the key: who reads what it writes now reads that, and nobody else.
+func (u KeyUse) Same() bool {
+	return u.Known && u.ForAll && !u.Others && !u.Missing && !u.Retired
+}
+
+// Lost tells that some of the recipients cannot read what is encrypted to the key.
+func (u KeyUse) Lost() bool { return u.Missing || u.Known && !u.ForAll }
+
+// UseOfKey tells about the data key that an object is encrypted to, by the key that [Repo.DataKeyOf] returned. It takes a
+// listing and a request, and no identity.
+func (r *Repo) UseOfKey(ctx context.Context, key string) (KeyUse, error) {
+	if r.keys == nil {
+		return KeyUse{}, ErrNotEncrypted
+	}
+	id, _, _ := strings.Cut(strings.TrimPrefix(key, "keys/"), ".")
+	found, err := r.keys.list(ctx, id)
+	if err != nil {
+		return KeyUse{}, err
+	}
+	u := KeyUse{ID: id, Missing: true, Others: true}
+	for _, of := range found {
+		u.Retired = of.retired
+		if len(of.wrapped) == 0 {
+			continue
+		}
+		u.Missing = false
+		wrapped, err := readSmall(ctx, r.store, of.wrapped[0].info.Key, maxWrapped)
+		if err != nil && !isCorrupt(err) {
+			return KeyUse{}, err
+		}
+		named, kinds, err := r.keys.cipher.KeyHeader(wrapped)
+		if err != nil {
+			continue // it may be damaged, or planted, and another one hold the key
+		}
+		u.Known = len(named) > 0 && len(named) == len(kinds) && r.keys.cipher.Fingerprint() != ""
+		mine := r.keys.cipher.Recipients()
+		u.ForAll = !slices.ContainsFunc(mine, func(name string) bool { return !slices.Contains(named, name) })
+		u.Others = len(named) != len(kinds) || slices.ContainsFunc(named, func(name string) bool { return !slices.Contains(mine, name) })
+	}
+	if current := r.keys.inHand(); current == id && !u.Missing && !u.Retired {
+		u.Known, u.ForAll, u.Others = true, true, false // whoever they are
+	}
+	return u, nil
+}
+
+// inHand is the id of the data key that this process writes with, if it has written.
+func (k *keyring) inHand() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.current == nil {
+		return ""
+	}
+	return k.current.ID
+}
