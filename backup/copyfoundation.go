@@ -11,11 +11,15 @@ import (
 
 // foundation makes sure, once the manifest is there, that nobody has deleted what it needs before he could see it: a copy
 // that was suspended until its lease expired is as one without. Whoever deletes packs reads the manifests before, so what
-// is there now stays.
+// is there now stays. WAL is deleted by what they said some time ago: so it stays where nobody has taken the lease over
+// until the manifest was there to be read.
 func (c *copier) foundation(ctx context.Context, m *Manifest) error {
 	err := c.packsThere(ctx, m)
 	if err == nil {
 		err = c.walThere(ctx, m)
+	}
+	if err == nil {
+		err = c.lease.Confirm(ctx)
 	}
 	if err == nil {
 		return nil

@@ -28,7 +28,7 @@ type Result struct {
 	// that is in it, everything stays.
 	Refused []Refusal `json:"refused"`
 
-	// Postponed says why nothing but manifests was deleted, if that is so. Another run sees to the rest.
+	// Postponed says why nothing but manifests was deleted, or no WAL, if that is so. Another run sees to the rest.
 	Postponed string `json:"postponed,omitempty"`
 
 	Took time.Duration `json:"-"`
@@ -138,7 +138,33 @@ func (a *apply) run(ctx context.Context) error {
 	if err := a.confirm(ctx); err != nil {
 		return err
 	}
+	if postponed, err := a.come(ctx, c, now); err != nil || postponed {
+		return err
+	}
 	return a.delete(ctx, WAL, now.doomed(WAL), func(string) bool { return true })
+}
+
+// come tells whether there is a backup that was not there when it was decided which WAL goes: one who was suspended, and
+// whose lease was taken over for that, may have committed it, and it needs WAL.
+func (a *apply) come(ctx context.Context, c *catalogue, now *Plan) (bool, error) {
+	known := map[string]bool{}
+	for _, b := range c.backups {
+		known[string(b.ID)] = true
+	}
+	for _, id := range a.result.Dropped {
+		delete(known, string(id))
+	}
+	for info, err := range a.repo.Store().List(ctx, "backups/") {
+		if err != nil {
+			return false, fmt.Errorf("retention: list backups: %w", err)
+		}
+		if id := strings.TrimPrefix(info.Key, "backups/"); !known[id] {
+			a.result.Postponed = fmt.Sprintf("backup %s has come meanwhile: all WAL stays", id)
+			now.options.Logger.WarnContext(ctx, "retention postponed", "reason", a.result.Postponed)
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // again makes a plan anew of what there is now, as of the same time, for no more than the plan says.
