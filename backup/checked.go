@@ -270,20 +270,36 @@ func (v *verifier) keepFresh(ctx context.Context) {
 // lastWords is how long a run that fails may take to tell what it has read.
 const lastWords = 10 * time.Second
 
-// keepChecked takes down what was read, in the end: all that is known, if all went well.
+// keepChecked takes down what was read, in the end: all that is known, if all went well, or if what was found contradicts it,
+// since a run that fails is not to leave as right what it has found wrong.
 func (v *verifier) keepChecked(ctx context.Context, whole bool) {
 	c := v.checked
 	if !whole {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+		var cancel func()
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), lastWords)
 		defer cancel()
-		if len(c.fresh) > 0 {
-			v.keepFresh(ctx)
+	}
+	switch {
+	case v.contradicts(), whole && (len(c.fresh) > 0 || len(c.own) > 0 || len(c.read) > 1):
+		v.keepAll(ctx)
+	case len(c.fresh) > 0:
+		v.keepFresh(ctx)
+	}
+}
+
+// contradicts tells whether something is wrong by now that was right when it was read before.
+func (v *verifier) contradicts() bool {
+	for key := range v.findings {
+		if _, ok := v.checked.objects[key]; ok {
+			return true
 		}
-		return
 	}
-	if len(c.fresh) == 0 && len(c.own) == 0 && len(c.read) < 2 {
-		return // as it was
-	}
+	return false
+}
+
+// keepAll takes down all that is known in one stream, in the place of those before.
+func (v *verifier) keepAll(ctx context.Context) {
+	c := v.checked
 	for key, at := range c.fresh {
 		c.objects[key] = at
 	}

@@ -32,7 +32,7 @@ type Receipt struct {
 	Problem  string      `json:"problem,omitempty"`  // the first of them, in a line
 
 	Whole    bool  `json:"whole,omitempty"`     // of the whole repository
-	Backups  []ID  `json:"backups,omitempty"`   // else of these, of which no more than 100 are told
+	Backups  []ID  `json:"backups,omitempty"`   // else of these, of which no more than 100 are told; none where it did not come to an end
 	ReadData bool  `json:"read_data,omitempty"` // content was read, as far as it was due, and not only looked for
 	Objects  int   `json:"objects,omitempty"`   // that there had to be
 	Bytes    int64 `json:"bytes,omitempty"`     // that were read

@@ -79,7 +79,7 @@ const maxAge = 30 * 24 * time.Hour
 // reads only what is new, or due again; so does one that was killed.
 //
 // A problem of the repository is in the report and is no error. An error means that Verify could not look: then the report
-// tells what was found until then. It is never nil. What the store says about an object is not confused: only its answer that
+// tells what was found until then, and of what was damaged there is a receipt. It is never nil. What the store says about an object is not confused: only its answer that
 // there is no such object makes it missing.
 //
 // A host that cannot decrypt looks at names, sizes and labels, and what it remembers of its own backups; the report says so.
@@ -93,8 +93,12 @@ func Verify(ctx context.Context, r *repo.Repo, o *VerifyOptions) (*Report, error
 	v := newVerifier(r, o)
 	err := v.watch(ctx)
 	v.report.EndedAt = r.Now()
-	if err == nil && !o.NoReceipt {
+	switch {
+	case o.NoReceipt:
+	case err == nil:
 		v.leaveReceipt(ctx)
+	default:
+		v.leaveFound(ctx)
 	}
 	return v.report, err
 }

@@ -262,6 +262,38 @@ func TestVerifyGoesOn(t *testing.T) {
 	}
 }
 
+// What a run has found wrong is not taken for right after it, though it has failed.
+func TestVerifyRemembersWhatItFound(t *testing.T) {
+	t.Parallel()
+	for name, faults := range map[string][]repotest.Fault{
+		"fails":     {{Op: repotest.OpOpen, Key: "wal/*/*/*/*", Nth: 5}},
+		"ends well": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newMuseum(t, false)
+			require.True(t, verify(t, g.open(t, g.store), all).OK())
+			pack := g.all[0].PackList[0].Key
+			b := storedBytes(t, g.store, pack)
+			b[len(b)/2] ^= 1
+			replace(t, g.store, pack, b)
+			s := repotest.Faulty(g.store, faults...)
+			report, err := backup.Verify(t.Context(), g.open(t, s), &backup.VerifyOptions{ReadData: true, MaxAge: -1, Jobs: 1})
+			require.Equal(t, len(faults) > 0, err != nil)
+			require.Len(t, report.Problems, 1)
+			last, err := backup.LastReceipt(t.Context(), g.open(t, g.store), backup.ReceiptVerify)
+			require.NoError(t, err)
+			require.False(t, last.OK)
+			require.Equal(t, 1, last.Problems)
+			require.Contains(t, last.Problem, pack)
+			require.Equal(t, len(faults) == 0, last.Whole, "a run that has failed is not about all")
+			next := verify(t, g.open(t, g.store), all)
+			require.False(t, next.OK(), "it is read again")
+			require.Less(t, next.ReadObjects, len(keys(t, g.store, "wal/")), "and not all else")
+		})
+	}
+}
+
 // A host that can only write looks at what it can, and says so; it keeps others from reading nothing.
 func TestVerifyBlind(t *testing.T) {
 	t.Parallel()

@@ -465,8 +465,32 @@ func (v *verifier) leaveReceipt(ctx context.Context) {
 			t.Backups = append(t.Backups, b.ID)
 		}
 	}
-	if len(r.Problems) > 0 {
-		t.Problem = r.Problems[0].Key + ": " + r.Problems[0].Err.Error()
+	v.writeReceipt(ctx, t, r.Problems)
+}
+
+// leaveFound leaves a receipt of a run that has failed, if it has found something before: nobody may run another one soon.
+// What is missing may have been deleted with its backup, which is not known; the next run looks for it in any case.
+func (v *verifier) leaveFound(ctx context.Context) {
+	var found []Problem
+	for _, p := range v.report.Problems {
+		if f := v.findings[p.Key]; f != nil && !f.missing {
+			found = append(found, p)
+		}
+	}
+	if len(found) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	defer cancel()
+	// It is about nothing besides what it has found, so that it stands for no receipt before it.
+	v.writeReceipt(ctx, &Receipt{
+		Kind: ReceiptVerify, BeganAt: v.report.BeganAt, EndedAt: v.report.EndedAt, ReadData: v.report.ReadData, Problems: len(found),
+	}, found)
+}
+
+func (v *verifier) writeReceipt(ctx context.Context, t *Receipt, found []Problem) {
+	if len(found) > 0 {
+		t.Problem = found[0].Key + ": " + found[0].Err.Error()
 	}
 	if err := WriteReceipt(ctx, v.repo, t); err != nil {
 		v.log.WarnContext(ctx, "cannot leave a receipt", "error", err)
