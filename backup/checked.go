@@ -188,7 +188,8 @@ func (h *heard) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// decodeChecked reads the lines. Of objects that are not there nothing is kept, so that memory is bounded by those that are.
+// decodeChecked reads the lines. Of objects that are not there nothing is kept, so that memory is bounded by those that are;
+// a run that looks at some backups alone does not know, and keeps what others have said of all.
 func (v *verifier) decodeChecked(r io.Reader, head *checkedHead) (map[string]checkedAt, error) {
 	z, err := gzip.NewReader(r)
 	if err != nil {
@@ -220,7 +221,7 @@ func (v *verifier) decodeChecked(r io.Reader, head *checkedHead) (map[string]che
 			return nil, err
 		}
 		for _, f := range l.Objects {
-			if _, ok := v.objects[l.Folder+f.name]; ok {
+			if _, ok := v.objects[l.Folder+f.name]; ok || v.chosen != nil {
 				said[l.Folder+f.name] = checkedAt{l.At, f.size}
 			}
 		}

@@ -182,6 +182,18 @@ func TestVerifyReadsOnce(t *testing.T) {
 	})
 }
 
+// To verify one backup does not have the others read again.
+func TestVerifyOfOneKeepsWhatIsKnownOfOthers(t *testing.T) {
+	t.Parallel()
+	g := newMuseum(t, false)
+	r := g.open(t, g.store)
+	require.True(t, verify(t, r, all).OK())
+	one := verify(t, r, &backup.VerifyOptions{Backups: []backup.ID{g.all[len(g.all)-1].ID}, ReadData: true, MaxAge: -1})
+	require.True(t, one.OK(), one)
+	require.Positive(t, one.ReadObjects)
+	require.Zero(t, verify(t, r, all).ReadObjects)
+}
+
 // What a clock has taken down that was ahead, by more than clocks differ, is read again, and taken down anew.
 func TestVerifyReadsAgainWhatWasReadInTheFuture(t *testing.T) {
 	t.Parallel()
