@@ -30,8 +30,8 @@ type VerifyOptions struct {
 	// MaxAge is for how long content that was found right is not read again. The default is 30 days; less than 0 reads all.
 	MaxAge time.Duration
 
-	// Sample bounds how many bytes, as stored, of what is due are read in this run; which of the objects is up to chance. The
-	// default, 0, reads all that is due.
+	// Sample bounds how many bytes, as stored, of what is due are read in this run; which of the objects is up to chance. One
+	// object is read in any case, also where it alone is more. The default, 0, reads all that is due.
 	Sample int64
 
 	// Random chooses what a sample is of. The default is different each time.

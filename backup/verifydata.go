@@ -72,9 +72,10 @@ func (v *verifier) due(ctx context.Context) (map[string]int64, error) {
 	}
 	keys := sortedKeys(due)
 	v.options.Random.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
-	left := v.options.Sample
-	for _, key := range keys {
-		if due[key] <= left {
+	left, full := v.options.Sample, false
+	for i, key := range keys {
+		// The first is read however large it is, and none after one that does not fit: else what is large had its turn last, or never.
+		if full = full || i > 0 && due[key] > left; !full {
 			left -= due[key]
 			continue
 		}
