@@ -222,11 +222,11 @@ func (c *copier) copyWALOf(ctx context.Context, m *Manifest) error {
 		return c.leaveOut(p.Key, p.Err, m.ID)
 	}
 	for s := m.FirstSegment(); s.Number <= m.LastSegment().Number; s = s.Next() {
-		key := c.wal.SegmentKey(m.SystemID, s)
-		if p := c.problems[key]; p != nil {
+		key, holds := c.wal.SegmentKey(m.SystemID, s), c.wal.Holds(m.SystemID, s)
+		if p := c.problems[key]; p != nil && (p.Destination || !holds) {
 			return c.leaveOut(p.Key, p.Err, m.ID)
 		}
-		if !c.wal.Holds(m.SystemID, s) {
+		if !holds {
 			return c.missing(ctx, key, m)
 		}
 	}

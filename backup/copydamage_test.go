@@ -275,3 +275,44 @@ func TestCopySelected(t *testing.T) {
 		requireReachable(t, to)
 	}
 }
+
+// Damage of the newest WAL that both have is told, and what does not need it is copied, whichever of them it is in.
+func TestCopyCommonWALDamaged(t *testing.T) {
+	t.Parallel()
+	mem := repotest.Mem(nil)
+	w := newWorked(t, mem, nil)
+	for _, side := range []string{"source", "destination"} {
+		t.Run(side, func(t *testing.T) {
+			there := repotest.Mem(nil)
+			_, err := backup.Copy(t.Context(), w.repo, newRepo(t, there, nil), nil)
+			require.NoError(t, err)
+			segments := keys(t, there, "wal/")
+			last := segments[len(segments)-1]
+			m := w.take(t, backup.Full)
+			stores := map[string]repo.Store{"source": mem, "destination": there}
+			stores[side] = repotest.Faulty(stores[side], repotest.Fault{Op: repotest.OpOpen, Key: last, Do: repotest.Flip(70)})
+			to := reopen(t, stores["destination"], nil)
+			result, err := backup.Copy(t.Context(), reopen(t, stores["source"], nil), to, nil)
+			var damaged *backup.CopyError
+			require.ErrorAs(t, err, &damaged)
+			require.Equal(t, []backup.ID{m.ID}, result.Backups)
+			require.Len(t, result.Problems, 1)
+			require.Equal(t, last, result.Problems[0].Key)
+			require.Equal(t, side == "destination", result.Problems[0].Destination)
+			require.Empty(t, result.Problems[0].Backups)
+			require.Equal(t, keys(t, mem, "wal/"), keys(t, there, "wal/"))
+			requireSound(t, reopen(t, there, nil))
+
+			// Where all that both have is damaged, nobody can tell whether it is the same WAL.
+			w.goOn(t)
+			before := keys(t, there, "wal/")
+			stores[side] = repotest.Faulty(stores[side], repotest.Fault{Op: repotest.OpOpen, Key: "wal/*/*/*/*", Do: repotest.Flip(70)})
+			result, err = backup.Copy(t.Context(), reopen(t, stores["source"], nil), reopen(t, stores["destination"], nil), nil)
+			var corrupt *repo.CorruptError
+			require.ErrorAs(t, err, &corrupt)
+			require.ErrorContains(t, err, "cannot be told")
+			require.Nil(t, result)
+			require.Equal(t, before, keys(t, there, "wal/"))
+		})
+	}
+}

@@ -142,14 +142,24 @@ func (c *copier) holes() error {
 	return nil
 }
 
-// check refuses a timeline of which the other repository has other WAL.
+// check refuses a timeline of which the other repository has other WAL, and takes note of what it finds damaged.
 func (c *copier) check(ctx context.Context, system uint64, t wal.Timeline) error {
 	k := timelineOf{system, t}
 	if c.checked[k] {
 		return nil
 	}
-	if err := c.wal.Check(ctx, system, t); err != nil {
+	damaged, err := c.wal.Check(ctx, system, t)
+	if err != nil {
 		return err
+	}
+	for _, d := range damaged {
+		corrupt := d.Err
+		if d.There {
+			corrupt = &repo.CorruptError{Key: d.Key, Err: &damagedThereError{"it is damaged: " + d.Err.Err.Error()}}
+		}
+		if err := c.excuse(d.Key, corrupt, ""); err != nil {
+			return err
+		}
 	}
 	c.checked[k] = true
 	return nil

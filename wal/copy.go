@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 
@@ -78,28 +79,57 @@ func (c *Copier) Claim(ctx context.Context) error {
 	return nil
 }
 
+// Damaged is a file that both repositories hold, and that is damaged in one of them.
+type Damaged struct {
+	Key   string
+	There bool // in the other repository
+	Err   *repo.CorruptError
+}
+
 // Check tells whether what both repositories hold of a timeline is the same WAL, by its history and by the newest segment
 // that both have. Where two servers have written a timeline, as when the copy was promoted too, it is a *[ConflictError],
-// and nothing of that timeline may be copied.
-func (c *Copier) Check(ctx context.Context, systemID uint64, t Timeline) error {
+// and nothing of that timeline may be copied. What is damaged of these is passed over, and returned: one of the segments
+// before that is compared then. Where none is left the error is a *[repo.CorruptError].
+func (c *Copier) Check(ctx context.Context, systemID uint64, t Timeline) (damaged []Damaged, err error) {
 	both := c.both[timelineOf{systemID, t}]
-	for _, n := range []Name{both.history, both.segment} {
-		if n.text == "" {
-			continue
-		}
-		key := c.systems[systemID].key(n)
-		have, err := c.from.repo.Label(ctx, key)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // it has expired
-		}
-		if err == nil {
-			err = c.to.compare(ctx, key, n, digest(pad(have)))
-		}
-		if err != nil {
-			return notMissing(fmt.Errorf("wal: copy: %w", err))
+	if both.history.text != "" {
+		if _, err := c.same(ctx, systemID, both.history, &damaged); err != nil {
+			return damaged, err
 		}
 	}
-	return nil
+	before := len(damaged)
+	for _, n := range slices.Backward(both.segments) {
+		same, err := c.same(ctx, systemID, n, &damaged)
+		if err != nil || same {
+			return damaged, err
+		}
+	}
+	if len(damaged) > before {
+		return damaged, fmt.Errorf("wal: copy: whether both hold the same WAL of timeline %d cannot be told: %w", t, damaged[before].Err)
+	}
+	return damaged, nil
+}
+
+// same compares a file that both hold. False is that it has expired, or is damaged, of which it takes note.
+func (c *Copier) same(ctx context.Context, systemID uint64, n Name, damaged *[]Damaged) (bool, error) {
+	key := c.systems[systemID].key(n)
+	have, err := c.from.repo.Label(ctx, key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	there := err == nil
+	if err == nil {
+		err = c.to.compare(ctx, key, n, digest(pad(have)))
+	}
+	var corrupt *repo.CorruptError
+	switch {
+	case errors.As(err, &corrupt):
+		*damaged = append(*damaged, Damaged{Key: key, There: there, Err: corrupt})
+		return false, nil
+	case err != nil:
+		return false, notMissing(fmt.Errorf("wal: copy: %w", err))
+	}
+	return true, nil
 }
 
 // pad makes a label that is no digest one that no content has.

@@ -42,8 +42,13 @@ type listing struct {
 	histories []Stored // that the first holds
 }
 
-// common is the newest that both hold of a timeline.
-type common struct{ history, segment Name }
+// common is the newest that both hold of a timeline: a few segments, in their order, since one may be damaged.
+type common struct {
+	history  Name
+	segments []Name
+}
+
+const maxCommon = 3
 
 // listedPiece is a piece that either holds.
 type listedPiece struct {
@@ -253,7 +258,9 @@ func (c *Copier) add(o Stored, here, there bool) {
 		if there {
 			hold(c.there, k, o.Segment)
 		}
-		both.segment = o.name
+		if here && there {
+			both.segments = append(both.segments[max(0, len(both.segments)-maxCommon+1):], o.name)
+		}
 	case StoredPartial, StoredBackup, StoredRollUp:
 	}
 	if here && there {
