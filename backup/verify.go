@@ -132,7 +132,8 @@ type verifier struct {
 	gone     []string          // objects that were deleted since they were listed
 	under    map[string]string // packs that are encrypted to data keys that are wrong, with these
 	known    []*costs
-	times    int // how many spans the archive was asked about
+	commits  map[uint64][]wal.Range // runs of segments of which it is known when they begin, by system identifier
+	times    int                    // how many spans the archive was asked about
 	progress VerifyProgress
 }
 
@@ -146,7 +147,8 @@ func newVerifier(r *repo.Repo, o *VerifyOptions) *verifier {
 	v := &verifier{
 		repo: r, options: *o, log: o.Logger, jobs: o.Jobs, pace: pace.New(o.Rate, r.Now),
 		objects: map[string]int64{}, needed: map[string]int64{}, stored: map[string]wal.Stored{},
-		history: map[uint64]map[wal.Timeline]wal.History{}, badKeys: map[string]bool{}, keyAt: map[string]string{}, findings: map[string]*finding{}, under: map[string]string{},
+		history: map[uint64]map[wal.Timeline]wal.History{}, badKeys: map[string]bool{}, keyAt: map[string]string{},
+		findings: map[string]*finding{}, under: map[string]string{}, commits: map[uint64][]wal.Range{},
 	}
 	if v.log == nil {
 		v.log = slog.New(slog.DiscardHandler)

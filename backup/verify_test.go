@@ -502,6 +502,31 @@ func TestVerifyKeepWAL(t *testing.T) {
 	require.False(t, verify(t, r, &backup.VerifyOptions{KeepWAL: time.Hour}).OK(), "it is too young to be missing")
 }
 
+// Nor does it become one once the backup is dropped behind which it was left out.
+func TestVerifyKeepWALWhenABackupIsDropped(t *testing.T) {
+	t.Parallel()
+	g := newMuseum(t, false)
+	now := g.now()
+	keep := &backup.VerifyOptions{KeepWAL: now.Sub(g.all[2].StoppedAt) + 1, NoReceipt: true}
+	for s := g.all[0].LastSegment().Next(); s.Number < g.all[1].FirstSegment().Number; s = s.Next() {
+		require.NoError(t, g.store.Delete(t.Context(), "wal/7000000000000000001/00000001/00000000000000/"+s.Name()))
+	}
+	r, err := repo.Open(t.Context(), g.store, &repo.Options{Now: func() time.Time { return now }})
+	require.NoError(t, err)
+	report := verify(t, r, keep)
+	require.True(t, report.OK(), report)
+	require.NoError(t, g.store.Delete(t.Context(), "backups/"+string(g.all[1].ID)))
+	report = verify(t, r, keep)
+	require.True(t, report.OK(), report)
+	require.Len(t, report.Gaps, 1)
+
+	// With no backup behind it, it is what recovery from the one before it reads.
+	for _, m := range g.all[2:] {
+		require.NoError(t, g.store.Delete(t.Context(), "backups/"+string(m.ID)))
+	}
+	require.False(t, verify(t, r, keep).OK())
+}
+
 var flips = flag.Int("flips", 60, "how many bits TestBitRot flips")
 
 // TestBitRot flips bits, one at a time, in objects of every kind. Each is found, under the object's key, and what it is

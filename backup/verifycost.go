@@ -44,6 +44,9 @@ func (v *verifier) conclude(ctx context.Context) error {
 	if err := v.forgetDeleted(ctx); err != nil {
 		return err
 	}
+	if err := v.readCommits(ctx); err != nil {
+		return err
+	}
 	losses, err := v.losses(ctx)
 	if err != nil {
 		return err
@@ -218,6 +221,7 @@ func (v *verifier) spoils(ctx context.Context, p *PackPieces) (bool, error) {
 type costs struct {
 	system  uint64
 	backups []*Summary
+	held    wal.Coverage
 	sound   wal.Coverage // as it would be without problems
 	reached []stretch    // in that
 	gaps    []wal.Range  // that are meant to be
@@ -246,8 +250,8 @@ func (v *verifier) clusters() []*costs {
 			histories[t] = h
 		}
 		slices.SortFunc(there, func(a, b wal.Stored) int { return strings.Compare(a.Key, b.Key) })
-		held := wal.CoverageOf(s, there, histories)
-		c.sound = filled(held, c.backups, func(gap wal.Range) bool {
+		c.held = wal.CoverageOf(s, there, histories)
+		c.sound = filled(c.held, c.backups, func(gap wal.Range) bool {
 			meant := v.meant(c, gap)
 			if meant {
 				c.gaps = append(c.gaps, gap)
@@ -255,7 +259,7 @@ func (v *verifier) clusters() []*costs {
 			return meant
 		})
 		c.reached, _ = reachable(c.backups, c.sound)
-		c.missing = lacking(held, c.sound)
+		c.missing = lacking(c.held, c.sound)
 		all = append(all, c)
 	}
 	return all
@@ -284,19 +288,67 @@ func (v *verifier) forgotten(c *costs) (all []Problem) {
 	return all
 }
 
-// meant tells whether a gap is one that retention may have left: WAL that is older than is to be kept, between backups.
+// readCommits finds out when the first commit of each run of segments was made, where gaps are to be judged by their age.
+func (v *verifier) readCommits(ctx context.Context) error {
+	if v.options.KeepWAL <= 0 || v.blind {
+		return nil
+	}
+	for _, c := range v.clusters() {
+		if len(c.missing) == 0 {
+			continue
+		}
+		a, err := wal.NewArchive(v.repo, &wal.Options{SystemID: c.system})
+		if err != nil {
+			return err
+		}
+		for _, t := range c.held.Timelines {
+			for _, r := range t.Ranges {
+				one := wal.Coverage{System: c.held.System, Timelines: []wal.TimelineCoverage{{Timeline: t.Timeline, Ranges: []wal.Range{r}}}}
+				known, err := v.timesOf(ctx, a, &one)
+				if err != nil {
+					return err
+				}
+				if first := one.Timelines[0].Ranges[0]; known && !first.FirstCommit.IsZero() {
+					v.commits[c.system] = append(v.commits[c.system], first)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// timesOf fills in when commits were made. False is that it cannot be told.
+func (v *verifier) timesOf(ctx context.Context, a *wal.Archive, c *wal.Coverage) (bool, error) {
+	err := a.Times(ctx, c)
+	var corrupt *repo.CorruptError
+	if errors.As(err, &corrupt) || errors.Is(err, fs.ErrNotExist) || err != nil && ctx.Err() == nil && len(v.badKeys) > 0 {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// meant tells whether a gap is one that retention may have left: WAL that is older than is to be kept, between backups. So it
+// is before a backup that is as old, and stays so when that backup is dropped: then commits behind it are as old.
 func (v *verifier) meant(c *costs, gap wal.Range) bool {
 	if v.options.KeepWAL <= 0 {
 		return false
 	}
 	since := v.repo.Now().Add(-v.options.KeepWAL)
+	aged := slices.ContainsFunc(v.commits[c.system], func(r wal.Range) bool {
+		left, _ := v.history[c.system][r.First.Timeline].Until(gap.First.Timeline)
+		behind := gap.Last.Start() < left
+		if r.First.Timeline == gap.First.Timeline {
+			behind = gap.Last.Number < r.First.Number
+		}
+		return behind && !r.FirstCommit.After(since)
+	})
 	older := slices.ContainsFunc(c.backups, func(b *Summary) bool {
 		left, _ := v.history[c.system][b.Timeline].Until(gap.First.Timeline) // 0: it is not on the way to the backup
 		before := gap.Last.Start() < left
 		if b.Timeline == gap.First.Timeline {
 			before = gap.Last.Number < b.FirstSegment().Number
 		}
-		return before && !b.StoppedAt.After(since)
+		return before && (aged || !b.StoppedAt.After(since))
 	})
 	needed := slices.ContainsFunc(c.backups, func(b *Summary) bool {
 		return b.Timeline == gap.First.Timeline && b.FirstSegment().Number <= gap.Last.Number && gap.First.Number <= b.LastSegment().Number
@@ -401,15 +453,13 @@ func (v *verifier) tellTime(ctx context.Context, s *Span) error {
 			if len(side.runs) == 0 {
 				continue
 			}
-			err := a.Times(ctx, &cov)
-			var corrupt *repo.CorruptError
-			if errors.As(err, &corrupt) || errors.Is(err, fs.ErrNotExist) || ctx.Err() == nil && len(v.badKeys) > 0 {
-				continue // it is not known, then
-			}
+			known, err := v.timesOf(ctx, a, &cov)
 			if err != nil {
 				return err
 			}
-			side.tell(cov.Timelines[0].Ranges[0])
+			if known {
+				side.tell(cov.Timelines[0].Ranges[0])
+			}
 		}
 	}
 	return nil
