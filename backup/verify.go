@@ -82,7 +82,8 @@ const maxAge = 30 * 24 * time.Hour
 // tells what was found until then, and of what was damaged there is a receipt. It is never nil. What the store says about an object is not confused: only its answer that
 // there is no such object makes it missing.
 //
-// A host that cannot decrypt looks at names, sizes and labels, and what it remembers of its own backups; the report says so.
+// A host that cannot decrypt looks at names, sizes and labels, whether the data keys are there that manifests are encrypted to,
+// and what it remembers of its own backups; the report says so.
 // That a manifest was deleted nobody can tell: then there is no such backup.
 //
 // It takes some 300 bytes of memory for each object, and a manifest at a time for each job.

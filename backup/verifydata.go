@@ -38,8 +38,7 @@ func (v *verifier) data(ctx context.Context) error {
 func (v *verifier) readAll(ctx context.Context, due map[string]int64) error {
 	if v.blind {
 		return each(ctx, v.waiting(), sortedKeys(due), func(ctx context.Context, key string) error {
-			_, err := v.repo.Label(ctx, key)
-			return v.done(ctx, key, due[key], err)
+			return v.done(ctx, key, due[key], v.front(ctx, key))
 		})
 	}
 	if err := v.readPacks(ctx, due); err != nil {

@@ -86,3 +86,32 @@ func (v *verifier) judgeKey(ctx context.Context, of, key string, err error, open
 	}
 	return nil
 }
+
+// front reads the front of an object, which is all of it that can be read where nothing can be decrypted, and finds out whether
+// the data key is there that it names.
+func (v *verifier) front(ctx context.Context, key string) error {
+	of, err := v.repo.DataKeyOf(ctx, key)
+	if err != nil || of == "" {
+		return err
+	}
+	if _, ok := v.objects[of]; ok {
+		return nil
+	}
+	v.mu.Lock()
+	known := v.findings[of] != nil
+	v.mu.Unlock()
+	if known {
+		return nil
+	}
+	// It may have been wrapped anew, or have been made since the keys were listed.
+	for info, err := range v.repo.Store().List(ctx, strings.TrimSuffix(of, "age")) {
+		if err != nil {
+			return err
+		}
+		if dataKeyOf(info.Key) == of {
+			return nil
+		}
+	}
+	v.find(of, errGone, true)
+	return nil
+}

@@ -1,6 +1,7 @@
 package backup_test
 
 import (
+	"strings"
 	"testing"
 
 	"filippo.io/age"
@@ -62,4 +63,45 @@ func TestVerifyRotatedKeys(t *testing.T) {
 	require.False(t, report.OK())
 	require.Equal(t, old[0], report.Problems[0].Key)
 	require.Contains(t, report.Lost.Backups, m.ID)
+}
+
+// That a data key is gone a host notices that cannot decrypt: it looks at manifests, and with ReadData at all else, for the
+// keys that they name.
+func TestVerifyBlindMissesADataKey(t *testing.T) {
+	t.Parallel()
+	store, c := repotest.Mem(nil), backuptest.New(nil)
+	reads, writes := newCipher(t)
+	states := [...]string{t.TempDir(), t.TempDir()}
+	var taken []backup.ID
+	for _, state := range states { // hosts with a data key each
+		r, err := repo.Init(t.Context(), store, &repo.Options{Cipher: writes, Now: c.Now, StateDir: state})
+		require.NoError(t, err)
+		m, err := backup.Take(t.Context(), r, c, nil)
+		require.NoError(t, err)
+		taken = append(taken, m.ID)
+	}
+	there := keys(t, store, "keys/")
+	require.Len(t, there, 2)
+	reader := reopen(t, store, reads)
+	first, err := reader.DataKeyOf(t.Context(), "backups/"+string(taken[0]))
+	require.NoError(t, err)
+	wrapped := storedBytes(t, store, first)
+	require.NoError(t, store.Delete(t.Context(), first))
+	for _, state := range states {
+		host, err := repo.Open(t.Context(), store, &repo.Options{Cipher: writes, Now: c.Now, StateDir: state})
+		require.NoError(t, err)
+		for _, o := range []*backup.VerifyOptions{{NoReceipt: true}, {ReadData: true, NoReceipt: true}} {
+			report := verify(t, host, o)
+			require.Len(t, report.Problems, 1, report)
+			require.Equal(t, first, report.Problems[0].Key)
+			require.Contains(t, report.Lost.Backups, taken[0])
+		}
+	}
+
+	// One that was wrapped anew is there under another name.
+	write(t, store, strings.TrimSuffix(first, "age")+"00000001.age", wrapped)
+	host, err := repo.Open(t.Context(), store, &repo.Options{Cipher: writes, Now: c.Now, StateDir: states[1]})
+	require.NoError(t, err)
+	report := verify(t, host, &backup.VerifyOptions{ReadData: true})
+	require.True(t, report.OK(), report)
 }

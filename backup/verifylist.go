@@ -168,7 +168,7 @@ func (v *verifier) load(ctx context.Context, id ID) (*Manifest, error) {
 	if !v.blind {
 		return Load(ctx, v.repo, id)
 	}
-	if _, err := v.repo.Label(ctx, id.manifestKey()); err != nil {
+	if err := v.front(ctx, id.manifestKey()); err != nil {
 		return nil, err
 	}
 	m, err := copiesOf(v.repo).read(id)
