@@ -84,7 +84,7 @@ const maxAge = 30 * 24 * time.Hour
 //
 // A host that cannot decrypt looks at names, sizes and labels, whether the data keys are there that manifests are encrypted to,
 // and what it remembers of its own backups; the report says so.
-// That a manifest was deleted nobody can tell: then there is no such backup.
+// That a manifest was deleted is noticed of a pinned backup alone: of others, there is no such backup then.
 //
 // It takes some 300 bytes of memory for each object, and a manifest at a time for each job.
 func Verify(ctx context.Context, r *repo.Repo, o *VerifyOptions) (*Report, error) {

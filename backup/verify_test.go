@@ -465,13 +465,52 @@ func TestVerifyReadsPinsAndLeases(t *testing.T) {
 		}
 	}
 	r := g.open(t, g.store)
-	gone := "pins/20000101T000000Z-000000/00000001" // of a backup that was dropped
-	require.NoError(t, r.CreateRecord(t.Context(), gone, map[string]any{"pinned": true}))
+	gone := "pins/20000101T000000Z-000000/0000000" // of a backup that was dropped
+	require.NoError(t, r.CreateRecord(t.Context(), gone+"1", map[string]any{"pinned": true}))
+	require.NoError(t, r.CreateRecord(t.Context(), gone+"2", map[string]any{"pinned": false}))
 	require.True(t, verify(t, r, nil).OK())
 	require.NoError(t, r.CreateRecord(t.Context(), "pins/what", map[string]any{"pinned": true}))
 	report := verify(t, r, nil)
 	require.Len(t, report.Problems, 1, report)
 	require.Equal(t, "pins/what", report.Problems[0].Key)
+}
+
+// A pinned backup is not dropped: without its manifest it is lost.
+func TestVerifyMissesAPinnedBackup(t *testing.T) {
+	t.Parallel()
+	g := newMuseum(t, false)
+	first := g.all[0].ID
+	manifest := storedBytes(t, g.store, "backups/"+string(first))
+	require.NoError(t, g.store.Delete(t.Context(), "backups/"+string(first)))
+	r := g.open(t, g.store)
+	report := verify(t, r, nil)
+	require.Len(t, report.Problems, 1, report)
+	require.Equal(t, "backups/"+string(first), report.Problems[0].Key)
+	require.ErrorContains(t, report.Problems[0].Err, "pinned")
+	require.Equal(t, []backup.ID{first}, report.Problems[0].Backups)
+	require.Equal(t, []backup.ID{first}, report.Lost.Backups)
+	require.True(t, verify(t, r, &backup.VerifyOptions{Backups: []backup.ID{g.all[1].ID}}).OK(), "which is about another one")
+
+	// Where its pin cannot be read, that is what is told.
+	pin := keys(t, g.store, "pins/")[0]
+	b := storedBytes(t, g.store, pin)
+	flipBit(t, g.store, pin, len(b)/2)
+	report = verify(t, r, nil)
+	require.Len(t, report.Problems, 1, report)
+	require.Equal(t, pin, report.Problems[0].Key)
+	replace(t, g.store, pin, b)
+
+	// One that comes, as by a copy, while the records are read is not missing.
+	s := hooked{g.store, func(key string) {
+		if _, err := g.store.Stat(t.Context(), "backups/"+string(first)); key == pin && err != nil {
+			write(t, g.store, "backups/"+string(first), manifest)
+		}
+	}}
+	require.True(t, verify(t, g.open(t, s), nil).OK())
+	require.NoError(t, g.store.Delete(t.Context(), "backups/"+string(first)))
+
+	require.NoError(t, backup.Unpin(t.Context(), r, first))
+	require.True(t, verify(t, r, nil).OK(), "it is given up")
 }
 
 // What retention leaves out between backups is told, and is no problem to whoever says so.

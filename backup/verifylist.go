@@ -71,8 +71,8 @@ const (
 	leaseFolder = "leases/"
 )
 
-// records reads the records: the marker, whom the repository belongs to, receipts, pins and leases. Of a pin of a backup that
-// there is not any more nothing is wrong; one that cannot be read keeps all of them from being known.
+// records reads the records: the marker, whom the repository belongs to, receipts, pins and leases. A pin that cannot be read
+// keeps all of them from being known; by one that can, a backup that is not there any more is missing.
 func (v *verifier) records(ctx context.Context) error {
 	keys := append([]string{markerKey}, v.folder("systems/")...)
 	keys = slices.Concat(keys, v.folder(receiptFolder), v.folder(pinFolder), v.folder(leaseFolder))
@@ -85,6 +85,11 @@ func (v *verifier) records(ctx context.Context) error {
 	})
 	if err != nil {
 		return err
+	}
+	if v.chosen == nil {
+		if err := v.pinned(ctx); err != nil {
+			return err
+		}
 	}
 	n := len(v.folder("systems/"))
 	for i := range n {
@@ -102,6 +107,30 @@ func (v *verifier) records(ctx context.Context) error {
 		return nil // nobody's yet
 	}
 	return v.judge(ctx, "systems/1", err)
+}
+
+// pinned looks for the manifests of pinned backups: no retention drops these.
+func (v *verifier) pinned(ctx context.Context) error {
+	pinned, err := Pinned(ctx, v.repo)
+	if unreadable := (*UnreadableError)(nil); err != nil && !errors.As(err, &unreadable) {
+		return err
+	}
+	for key := range v.findings { // a pin that cannot be read does not tell
+		if id, _, err := parsePinKey(key); err == nil {
+			delete(pinned, id)
+		}
+	}
+	lost, err := lostPinned(ctx, v.repo, pinned, v.ids)
+	if err != nil {
+		return err
+	}
+	for _, err := range lost {
+		var gone *UnreadableError
+		if errors.As(err, &gone) {
+			v.find(gone.Key, gone.Err, true)
+		}
+	}
+	return nil
 }
 
 // record reads a record.
