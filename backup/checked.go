@@ -122,7 +122,7 @@ func (v *verifier) readChecked(ctx context.Context) (*checked, error) {
 	c.read = all
 	there := v.dataKeys()
 	for key := range c.keys {
-		if len(there[key]) == 0 {
+		if len(there[key]) == 0 && v.chosen == nil {
 			v.find(key, errGone, true)
 		}
 	}

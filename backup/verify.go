@@ -19,8 +19,8 @@ import (
 
 // VerifyOptions are the options of [Verify]. A nil *VerifyOptions, and the zero value of each field, is its default.
 type VerifyOptions struct {
-	// Backups are the backups to verify, with the WAL that makes them consistent. One that does not exist is an error
-	// matching fs.ErrNotExist. The default is the whole repository.
+	// Backups are the backups to verify, with the WAL that makes them consistent, and the data keys of all that. One that does
+	// not exist is an error matching fs.ErrNotExist. The default is the whole repository.
 	Backups []ID
 
 	// ReadData reads content: every byte of packs and WAL is decrypted, decompressed and compared with its checksums. By
@@ -125,6 +125,7 @@ type verifier struct {
 	blind   bool                                    // nothing can be decrypted here
 	badKeys map[string]bool                         // data keys of which no object opens, by their first names
 	keyAt   map[string]string                       // the object of each that is to blame
+	closed  map[string][]closedKey                  // where backups are chosen: the objects of each
 
 	checked *checked
 
@@ -148,7 +149,7 @@ func newVerifier(r *repo.Repo, o *VerifyOptions) *verifier {
 	v := &verifier{
 		repo: r, options: *o, log: o.Logger, jobs: o.Jobs, pace: pace.New(o.Rate, r.Now),
 		objects: map[string]int64{}, needed: map[string]int64{}, stored: map[string]wal.Stored{},
-		history: map[uint64]map[wal.Timeline]wal.History{}, badKeys: map[string]bool{}, keyAt: map[string]string{},
+		history: map[uint64]map[wal.Timeline]wal.History{}, badKeys: map[string]bool{}, keyAt: map[string]string{}, closed: map[string][]closedKey{},
 		findings: map[string]*finding{}, under: map[string]string{}, commits: map[uint64][]wal.Range{},
 	}
 	if v.log == nil {
@@ -219,6 +220,7 @@ func (v *verifier) run(ctx context.Context) error {
 		{"backups", v.manifests},
 		{"backups", v.archives},
 		{"backups", v.presence},
+		{"backups", v.keysOfChosen},
 		{"data", v.data},
 		{"conclude", v.conclude},
 	} {

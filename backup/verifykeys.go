@@ -75,16 +75,64 @@ func (v *verifier) judgeKey(ctx context.Context, of, key string, err error, open
 	if v.keyAt[of] == "" {
 		v.keyAt[of] = key
 	}
-	if !errors.As(err, &closed) {
+	if errors.As(err, &closed) && closed.WriteOnly() {
+		v.blind = true
 		v.mu.Unlock()
-		return v.judge(ctx, key, err)
+		return nil
 	}
-	v.blind = v.blind || closed.WriteOnly()
+	if v.chosen != nil {
+		v.closed[of] = append(v.closed[of], closedKey{key, err})
+		v.mu.Unlock()
+		return nil
+	}
 	v.mu.Unlock()
-	if !closed.WriteOnly() {
-		v.find(key, fmt.Errorf("it is damaged, or meant for another identity than those given: %w", closed.Err), false)
+	return v.findKey(ctx, closedKey{key, err})
+}
+
+// closedKey is an object that holds a data key and does not open.
+type closedKey struct {
+	key string
+	err error
+}
+
+func (v *verifier) findKey(ctx context.Context, k closedKey) error {
+	var closed *repo.DataKeyError
+	if !errors.As(k.err, &closed) {
+		return v.judge(ctx, k.key, k.err)
 	}
+	v.find(k.key, fmt.Errorf("it is damaged, or meant for another identity than those given: %w", closed.Err), false)
 	return nil
+}
+
+// keysOfChosen finds, of the data keys that do not open, those that the chosen backups are encrypted to, and the WAL that makes
+// them consistent: who can read these need not be one who reads all.
+func (v *verifier) keysOfChosen(ctx context.Context) error {
+	if len(v.closed) == 0 {
+		return nil
+	}
+	var all []string
+	for key := range v.objects {
+		_, needed := v.needed[key]
+		if _, ok := v.stored[key]; needed || ok && v.makesConsistent(key) || strings.HasPrefix(key, manifests) {
+			all = append(all, key)
+		}
+	}
+	return each(ctx, v.waiting(), all, func(ctx context.Context, key string) error {
+		of, err := v.repo.DataKeyOf(ctx, key)
+		var corrupt *repo.CorruptError
+		if errors.Is(err, fs.ErrNotExist) || errors.As(err, &corrupt) {
+			return nil // which is another problem
+		}
+		if err != nil {
+			return err
+		}
+		for _, k := range v.closed[of] {
+			if err := v.findKey(ctx, k); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // front reads the front of an object, which is all of it that can be read where nothing can be decrypted, and finds out whether

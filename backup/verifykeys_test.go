@@ -105,3 +105,36 @@ func TestVerifyBlindMissesADataKey(t *testing.T) {
 	report := verify(t, host, &backup.VerifyOptions{ReadData: true})
 	require.True(t, report.OK(), report)
 }
+
+// One who can read a backup verifies it, though others are encrypted to keys that he does not open.
+func TestVerifyOneOfSeveralReaders(t *testing.T) {
+	t.Parallel()
+	store, c := repotest.Mem(nil), backuptest.New(nil)
+	mine, _ := newCipher(t)
+	yours, _ := newCipher(t)
+	var taken []backup.ID
+	for _, cipher := range []repo.Cipher{mine, yours} {
+		r, err := repo.Init(t.Context(), store, &repo.Options{Cipher: cipher, Now: c.Now})
+		require.NoError(t, err)
+		m, err := backup.Take(t.Context(), r, c, nil)
+		require.NoError(t, err)
+		taken = append(taken, m.ID)
+	}
+	for i, cipher := range []repo.Cipher{mine, yours} {
+		r, err := repo.Open(t.Context(), store, &repo.Options{Cipher: cipher, Now: c.Now})
+		require.NoError(t, err)
+		for _, o := range []*backup.VerifyOptions{{NoReceipt: true}, {ReadData: true}, {ReadData: true}} {
+			o.Backups = taken[i : i+1]
+			report := verify(t, r, o)
+			require.True(t, report.OK(), report)
+			require.Equal(t, 1, report.Backups)
+			o.Backups = taken[1-i : 2-i]
+			report = verify(t, r, o)
+			require.False(t, report.OK())
+			require.Len(t, report.Problems, 1, report)
+			require.True(t, strings.HasPrefix(report.Problems[0].Key, "keys/"))
+			require.Equal(t, o.Backups, report.Lost.Backups)
+		}
+		require.False(t, verify(t, r, all).OK(), "of all, one is lost to him")
+	}
+}
