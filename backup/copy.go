@@ -14,7 +14,9 @@ import (
 
 // CopyOptions are the options of [Copy]. A nil *CopyOptions, and the zero value of each field, is its default.
 type CopyOptions struct {
-	// Backups are those to copy, with the WAL that can be reached from them. The default is all, and all WAL.
+	// Backups are those to copy, with the WAL that can be reached from them. The default is all, and all WAL. One that the
+	// other repository has, and the source has no more, is done: more of its WAL is copied where an identity of the other
+	// repository is given, since only its copy tells where that begins.
 	Backups []ID
 
 	// OnlyConsistent copies of the WAL only what it takes to make the backups consistent. The default goes on to the end

@@ -196,3 +196,25 @@ func TestCopyKeepsWhatABackupNeeds(t *testing.T) {
 		}
 	}
 }
+
+// A backup that was copied, and has expired since, is done: to repeat that needs no identity of the other repository. With one,
+// its WAL goes on.
+func TestCopyOfAnExpiredBackup(t *testing.T) {
+	t.Parallel()
+	mem, there := repotest.Mem(nil), repotest.Mem(nil)
+	w := newWorked(t, mem, nil)
+	all, blind := newCipher(t)
+	only := &backup.CopyOptions{Backups: w.backups[:1]}
+	_, err := backup.Copy(t.Context(), w.repo, newRepo(t, there, blind), only)
+	require.NoError(t, err)
+	w.goOn(t)
+	require.NoError(t, mem.Delete(t.Context(), "backups/"+string(w.backups[0])))
+	for _, cipher := range []repo.Cipher{blind, all} {
+		result, err := backup.Copy(t.Context(), w.repo, reopen(t, there, cipher), only)
+		require.NoError(t, err)
+		require.Equal(t, only.Backups, result.Present)
+		require.Empty(t, result.Problems)
+		require.Equal(t, cipher == all, result.Segments > 0)
+	}
+	require.Equal(t, keys(t, mem, "wal/"), keys(t, there, "wal/"))
+}
