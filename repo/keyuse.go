@@ -2,6 +2,8 @@ package repo
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"slices"
 	"strings"
 )
@@ -32,10 +34,28 @@ func (r *Repo) UseOfKey(ctx context.Context, key string) (KeyUse, error) {
 		return KeyUse{}, ErrNotEncrypted
 	}
 	id, _, _ := strings.Cut(strings.TrimPrefix(key, "keys/"), ".")
-	found, err := r.keys.list(ctx, id)
+	var u KeyUse
+	var err error
+	for range 3 { // what is gone after it was listed was wrapped anew just then
+		if u, err = r.keys.use(ctx, id); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
 	if err != nil {
 		return KeyUse{}, err
 	}
+	if current := r.keys.inHand(); current == id && !u.Missing && !u.Retired {
+		u.Known, u.ForAll, u.Others = true, true, false // whoever they are
+	}
+	return u, nil
+}
+
+func (k *keyring) use(ctx context.Context, id string) (KeyUse, error) {
+	found, err := k.list(ctx, id)
+	if err != nil {
+		return KeyUse{}, err
+	}
+	mine := k.cipher.Recipients()
 	u := KeyUse{ID: id, Missing: true, Others: true}
 	for _, of := range found {
 		u.Retired = of.retired
@@ -43,21 +63,17 @@ func (r *Repo) UseOfKey(ctx context.Context, key string) (KeyUse, error) {
 			continue
 		}
 		u.Missing = false
-		wrapped, err := readSmall(ctx, r.store, of.wrapped[0].info.Key, maxWrapped)
+		wrapped, err := readSmall(ctx, k.store, of.wrapped[0].info.Key, maxWrapped)
 		if err != nil && !isCorrupt(err) {
 			return KeyUse{}, err
 		}
-		named, kinds, err := r.keys.cipher.KeyHeader(wrapped)
+		named, kinds, err := k.cipher.KeyHeader(wrapped)
 		if err != nil {
 			continue // it may be damaged, or planted, and another one hold the key
 		}
-		u.Known = len(named) > 0 && len(named) == len(kinds) && r.keys.cipher.Fingerprint() != ""
-		mine := r.keys.cipher.Recipients()
+		u.Known = len(named) > 0 && len(named) == len(kinds) && k.cipher.Fingerprint() != ""
 		u.ForAll = !slices.ContainsFunc(mine, func(name string) bool { return !slices.Contains(named, name) })
 		u.Others = len(named) != len(kinds) || slices.ContainsFunc(named, func(name string) bool { return !slices.Contains(mine, name) })
-	}
-	if current := r.keys.inHand(); current == id && !u.Missing && !u.Retired {
-		u.Known, u.ForAll, u.Others = true, true, false // whoever they are
 	}
 	return u, nil
 }
