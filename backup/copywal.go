@@ -19,9 +19,9 @@ func (c *copier) begin(ctx context.Context, ids []ID) error {
 	for _, id := range all {
 		s, err := loadSummary(ctx, c.from, id)
 		if errors.Is(err, fs.ErrNotExist) {
-			s, err = loadSummary(ctx, c.to, id) // it has been copied before
+			s, err = loadSummary(ctx, c.to, id)      // it has been copied before
 			var closed interface{ WriteOnly() bool } // an error of a Cipher
-			if errors.As(err, &closed) { // a copy needs no identity there
+			if errors.As(err, &closed) {             // a copy needs no identity there
 				c.log.WarnContext(ctx, "the source has a backup no more, and the copy of it cannot be read here: its WAL is not copied on", "backup", id, "error", err)
 				continue
 			}
