@@ -75,7 +75,7 @@ func gather(ctx context.Context, r *repo.Repo, p *Plan) (*catalogue, error) {
 			held = inParts(held)
 		}
 		if err := a.Times(ctx, &held); repo.Unreadable(err) {
-			p.options.Logger.WarnContext(ctx, "how old WAL is cannot be told, which is kept where its age decides", "error", err)
+			p.options.Logger.InfoContext(ctx, "how old WAL is cannot be told, which is kept where its age decides", "error", err)
 		} else if err != nil {
 			return nil, whileDeleted(ctx, a, held, err)
 		}
