@@ -79,12 +79,12 @@ const maxAge = 30 * 24 * time.Hour
 // reads only what is new, or due again; so does one that was killed.
 //
 // A problem of the repository is in the report and is no error. An error means that Verify could not look: then the report
-// tells what was found until then, and of what was damaged there is a receipt. It is never nil. What the store says about an object is not confused: only its answer that
-// there is no such object makes it missing.
+// tells what was found until then, and of what was damaged there is a receipt. It is never nil. What the store says about an
+// object is not confused: only its answer that there is no such object makes it missing.
 //
 // A host that cannot decrypt looks at names, sizes and labels, whether the data keys are there that manifests are encrypted to,
 // and what it remembers of its own backups; the report says so.
-// That a manifest was deleted is noticed of a pinned backup alone: of others, there is no such backup then.
+// That a manifest was deleted nobody can tell, unless the backup is pinned: then there is no such backup.
 //
 // It takes some 300 bytes of memory for each object, and a manifest at a time for each job.
 func Verify(ctx context.Context, r *repo.Repo, o *VerifyOptions) (*Report, error) {
