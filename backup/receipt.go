@@ -64,8 +64,8 @@ const (
 
 func (k ReceiptKind) prefix() string { return receiptFolder + string(k) + "/" }
 
-// WriteReceipt puts a receipt in the repository. Of each kind the 20 newest stay; of those before, up to 19 that found
-// something, and the last by which all of the repository is right, until one covers them. Others are deleted, where that is allowed: where it
+// WriteReceipt puts a receipt in the repository. Of each kind the 20 newest stay; of those before, up to 18 that found
+// something, and the last by which all of the repository is right, and by which its content is, until one covers them. Others are deleted, where that is allowed: where it
 // is not, they do no harm.
 func WriteReceipt(ctx context.Context, r *repo.Repo, t *Receipt) error {
 	if t.Kind != ReceiptVerify && t.Kind != ReceiptDrill {
@@ -98,11 +98,11 @@ func WriteReceipt(ctx context.Context, r *repo.Repo, t *Receipt) error {
 	return nil
 }
 
-// pruneReceipts deletes old receipts but for those that tell what the newest does not: the last one by which all is right,
-// and what was found.
+// pruneReceipts deletes old receipts but for those that tell what the newest does not: the last ones by which all is right,
+// and all content, and what was found.
 func pruneReceipts(ctx context.Context, r *repo.Repo, keys []string, newest *Receipt) {
 	var drop, found []string
-	whole := ""
+	whole := map[bool]string{}                                   // by whether content was read
 	for _, key := range keys[max(0, len(keys)-2*oldReceipts):] { // those before are for the next time
 		old := &Receipt{}
 		switch err := r.ReadRecord(ctx, key, old); {
@@ -111,15 +111,15 @@ func pruneReceipts(ctx context.Context, r *repo.Repo, keys []string, newest *Rec
 		case !old.OK:
 			found = append(found, key)
 		case old.Whole && old.Left == 0:
-			if whole != "" {
-				drop = append(drop, whole)
+			if last := whole[old.ReadData]; last != "" {
+				drop = append(drop, last)
 			}
-			whole = key
+			whole[old.ReadData] = key
 		default:
 			drop = append(drop, key)
 		}
 	}
-	prune(ctx, r, append(drop, found[:max(0, len(found)-oldReceipts+1)]...))
+	prune(ctx, r, append(drop, found[:max(0, len(found)-oldReceipts+2)]...))
 }
 
 // prune deletes what is not needed any more, as far as that is allowed.

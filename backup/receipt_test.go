@@ -170,6 +170,21 @@ func TestReceiptsThatTell(t *testing.T) {
 	require.LessOrEqual(t, len(keys(t, r.Store(), "receipts/verify/")), 40, "no more, whatever they say")
 }
 
+// That all content was read is known however many look at names alone since.
+func TestReceiptOfContent(t *testing.T) {
+	r := newRepo(t, nil, nil)
+	for i := range 60 {
+		receipt := &backup.Receipt{Kind: backup.ReceiptVerify, OK: true, Whole: true, ReadData: i == 1}
+		require.NoError(t, backup.WriteReceipt(t.Context(), r, receipt))
+	}
+	all, err := backup.Receipts(t.Context(), r, backup.ReceiptVerify)
+	require.NoError(t, err)
+	require.Len(t, all, 21)
+	require.True(t, all[20].ReadData)
+	require.NoError(t, backup.WriteReceipt(t.Context(), r, &backup.Receipt{Kind: backup.ReceiptVerify, OK: true, Whole: true, ReadData: true}))
+	require.Len(t, keys(t, r.Store(), "receipts/verify/"), 20)
+}
+
 // Whatever call fails, a receipt is there when it is said to be, and "there is none" is never an outage.
 func TestReceiptFaults(t *testing.T) {
 	for _, do := range []repotest.Effect{repotest.Fail(nil), repotest.FailAfter(nil)} {

@@ -13,7 +13,8 @@ import (
 type statusCommand struct {
 	MaxBackupAge days `placeholder:"D" help:"Fail when the newest backup that can be restored is older, as 26h."`
 	MaxWALLag    days `name:"max-wal-lag" placeholder:"D" help:"Fail when the last WAL was archived longer ago, as 10m."`
-	MaxVerifyAge days `placeholder:"D" help:"Fail when all was verified longer ago, or never, as 168h; whether contents were read is not asked."`
+	MaxVerifyAge days `placeholder:"D" help:"Fail when all was verified longer ago, as 168h, whether or not content was read."`
+	MaxReadAge   days `placeholder:"D" help:"Fail when all content was verified (verify --read-data) longer ago, as 30d."`
 }
 
 // unhealthyError means that the status has problems, which were printed.
@@ -35,7 +36,10 @@ func (c *statusCommand) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	s, err := health.Check(ctx, r, &health.Options{MaxBackupAge: time.Duration(c.MaxBackupAge), MaxWALLag: time.Duration(c.MaxWALLag), MaxVerifyAge: time.Duration(c.MaxVerifyAge)})
+	s, err := health.Check(ctx, r, &health.Options{
+		MaxBackupAge: time.Duration(c.MaxBackupAge), MaxWALLag: time.Duration(c.MaxWALLag),
+		MaxVerifyAge: time.Duration(c.MaxVerifyAge), MaxReadAge: time.Duration(c.MaxReadAge),
+	})
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,8 @@ import (
 type Options struct {
 	MaxBackupAge time.Duration // of the newest backup that can be restored, since it was complete
 	MaxWALLag    time.Duration // since WAL was archived the last time
-	MaxVerifyAge time.Duration // since the last verification of all, with nothing left for later, that found nothing; whether it has read contents is not asked
+	MaxVerifyAge time.Duration // since the last verification of all, with nothing left for later, that found nothing
+	MaxReadAge   time.Duration // since the last of these that has read content, as far as it was due
 }
 
 // growthSpan is over how long growth is told.
@@ -267,7 +268,7 @@ func (c *checker) receipts(ctx context.Context) error {
 
 // verified tells of verifications, the newest first.
 func (c *checker) verified(all []*backup.Receipt) {
-	var found, whole *backup.Receipt
+	var found, whole, read *backup.Receipt
 	for i, t := range all {
 		again := slices.ContainsFunc(all[:i], func(later *backup.Receipt) bool { return later.Covers(t) })
 		if found == nil && !t.OK && !again { // which one of another kind, that is OK, does not undo
@@ -275,6 +276,9 @@ func (c *checker) verified(all []*backup.Receipt) {
 		}
 		if whole == nil && t.OK && t.Whole && t.Left == 0 && !c.ahead(t.EndedAt) {
 			whole = t
+		}
+		if read == nil && t.OK && t.Whole && t.ReadData && t.Left == 0 && !c.ahead(t.EndedAt) {
+			read = t
 		}
 	}
 	if len(all) > 0 {
@@ -287,16 +291,23 @@ func (c *checker) verified(all []*backup.Receipt) {
 		}
 		c.problem(KindVerify, "%s found %d problems: %s", which, found.Problems, found.Problem)
 	}
-	most := c.options.MaxVerifyAge
+	if len(all) == 0 && (c.options.MaxVerifyAge > 0 || c.options.MaxReadAge > 0) {
+		c.problem(KindVerifyAge, "it was never verified")
+		return
+	}
+	c.verifiedBy(whole, c.options.MaxVerifyAge, "verification of all", "all was verified")
+	c.verifiedBy(read, c.options.MaxReadAge, "verification of all content", "all content was verified")
+}
+
+// verifiedBy notes when the last receipt of a kind is too old, or there is none.
+func (c *checker) verifiedBy(t *backup.Receipt, most time.Duration, what, done string) {
 	switch {
 	case most <= 0:
-	case len(all) == 0:
-		c.problem(KindVerifyAge, "it was never verified")
-	case whole == nil:
-		c.problem(KindVerifyAge, "no verification of all is known that found nothing, and left nothing for later")
-	case c.since(whole.EndedAt) > most:
-		c.problem(KindVerifyAge, "all was verified, and found right, %s ago the last time, which was to be no more than %s",
-			c.since(whole.EndedAt).Round(time.Second), most)
+	case t == nil:
+		c.problem(KindVerifyAge, "no %s is known that found nothing, and left nothing for later", what)
+	case c.since(t.EndedAt) > most:
+		c.problem(KindVerifyAge, "%s, and found right, %s ago the last time, which was to be no more than %s",
+			done, c.since(t.EndedAt).Round(time.Second), most)
 	}
 }
 

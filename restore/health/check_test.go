@@ -324,6 +324,25 @@ func TestVerifications(t *testing.T) {
 	}
 }
 
+// Whether content was read is asked by a threshold of its own.
+func TestMaxReadAge(t *testing.T) {
+	g := newRig(t)
+	g.take(t, nil)
+	ages := &health.Options{MaxVerifyAge: time.Hour, MaxReadAge: 24 * time.Hour}
+	require.Equal(t, []health.Kind{health.KindVerifyAge}, kinds(g.check(t, ages)), "never")
+	g.verified(t, backup.Receipt{OK: true, Whole: true})
+	s := g.check(t, ages)
+	require.Equal(t, []health.Kind{health.KindVerifyAge}, kinds(s))
+	require.Contains(t, s.Problems[0].Text, "content")
+	g.verified(t, backup.Receipt{OK: true, Whole: true, ReadData: true})
+	require.True(t, g.check(t, ages).OK)
+	g.now = g.now.Add(25 * time.Hour)
+	g.verified(t, backup.Receipt{OK: true, Whole: true})
+	s = g.check(t, ages)
+	require.Equal(t, []health.Kind{health.KindVerifyAge}, kinds(s))
+	require.Contains(t, s.Problems[0].Text, "all content was verified, and found right, 25h0m0s ago")
+}
+
 func (g *rig) keys(t testing.TB, prefix string) (keys []string) {
 	t.Helper()
 	for info, err := range g.store.List(t.Context(), prefix) {

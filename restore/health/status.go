@@ -74,7 +74,7 @@ const (
 	KindBackup    Kind = "backup"     // one cannot be read or restored, or is pinned and gone
 	KindWALLag    Kind = "wal-lag"    // over MaxWALLag, or there is no WAL
 	KindWALGap    Kind = "wal-gap"    // between the newest backup and the end of the WAL
-	KindVerifyAge Kind = "verify-age" // the last verification is older than MaxVerifyAge, or there was none
+	KindVerifyAge Kind = "verify-age" // the last verification is older than MaxVerifyAge or MaxReadAge, or there was none
 	KindVerify    Kind = "verify"     // the last one found problems
 	KindDrill     Kind = "drill"      // the last one failed
 	KindDamage    Kind = "damage"     // what tells of the above is corrupt
