@@ -54,6 +54,7 @@ type keyring struct {
 	asked   time.Time // when the repository was last asked for current
 
 	mu      sync.Mutex
+	hand    string            // id of current
 	secrets map[string]string // secret halves by key id
 }
 
@@ -100,7 +101,7 @@ func (k *keyring) writeKey(ctx context.Context) (dataKey, error) {
 			return dataKey{}, err
 		}
 		if ok {
-			k.current, k.asked = &d, now
+			k.hold(d, now)
 			return d, nil
 		}
 	}
@@ -116,8 +117,16 @@ func (k *keyring) writeKey(ctx context.Context) (dataKey, error) {
 		return dataKey{}, err
 	}
 	k.remember(ctx, d)
-	k.current, k.asked = &d, now
+	k.hold(d, now)
 	return d, nil
+}
+
+// hold has the next objects encrypted to a data key.
+func (k *keyring) hold(d dataKey, now time.Time) {
+	k.current, k.asked = &d, now
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.hand = d.ID
 }
 
 // inUse asks the repository whether a data key may be written with: what is written with one that nobody can open is

@@ -82,8 +82,5 @@ func (k *keyring) use(ctx context.Context, id string) (KeyUse, error) {
 func (k *keyring) inHand() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.current == nil {
-		return ""
-	}
-	return k.current.ID
+	return k.hand
 }

@@ -62,7 +62,7 @@ func (r *Repo) acquire(ctx context.Context, name string) (*Lease, error) {
 	if err != nil {
 		r.abandon(context.WithoutCancel(ctx), name, mine)
 		// Another may have had that fence, and be past it: a bucket that keeps versions refuses what is hidden by a marker.
-		if now, _, nerr := r.currentLease(ctx, name); nerr == nil && now.Fence >= mine.Fence {
+		if now, _, nerr := r.currentLease(ctx, name); nerr == nil && now.Fence >= mine.Fence && now.Holder != mine.Holder {
 			return nil, &LeaseError{Name: name, Host: now.Hostname, PID: now.Process.PID, Expires: now.Expires}
 		}
 		return nil, fmt.Errorf("repo: take lease %s: %w", name, err)

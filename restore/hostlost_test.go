@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -51,10 +52,11 @@ func TestHostLost(t *testing.T) {
 			o := c.options
 			o.Slot, o.CreateSlot = "lost", true
 			go func() { ended <- a.Receive(ctx, server.DSN("postgres"), &o) }()
-			defer func() {
+			stop := sync.OnceFunc(func() {
 				cancel()
 				require.NoError(t, <-ended)
-			}()
+			})
+			defer stop()
 			_, err = backup.Take(t.Context(), r, source(t, server), nil)
 			require.NoError(t, err)
 			server.Exec(t, `create table beat (at timestamptz primary key, lsn pg_lsn)`)
@@ -69,7 +71,7 @@ func TestHostLost(t *testing.T) {
 			require.NoError(t, os.RemoveAll(server.Data))
 			counts := load.Stop(t)
 			require.Greater(t, counts.Transactions, int64(20))
-			cancel() // the receiver runs elsewhere and goes on; what it has received becomes durable
+			stop() // the receiver runs elsewhere and goes on; what it has received becomes durable
 
 			p, err := restore.Prepare(t.Context(), reopened(t, r), restore.Latest(), nil)
 			require.NoError(t, err)

@@ -94,7 +94,13 @@ func (a *Archive) put(ctx context.Context, o offer) (digest, error) {
 		if n.note() {
 			return nil
 		}
-		if h, err := ReadHeader(whole(f)); err != nil || h.check(n) != nil || h.SystemID != sys.ID {
+		front := make([]byte, headerSize)
+		if _, err := io.ReadFull(whole(f), front); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return changed()
+		} else if err != nil {
+			return err
+		}
+		if h, err := parseHeader(front); err != nil || h.check(n) != nil || h.SystemID != sys.ID {
 			return changed()
 		}
 		return nil
@@ -136,7 +142,12 @@ func (a *Archive) put(ctx context.Context, o offer) (digest, error) {
 		if n.Kind == KindSegment && !o.held {
 			tail := &lastByte{}
 			seen = io.MultiWriter(h, x, tail)
-			complete = func() error { return a.refuseUnfinished(ctx, sys, s, o, x.scan.first.PageSize, tail.used) }
+			complete = func() error {
+				if !x.scan.endsIn(s.Start() + LSN(tail.used)) {
+					return nil // it is damaged, and will not become better
+				}
+				return a.refuseUnfinished(ctx, sys, s, o, x.scan.first.PageSize, tail.used)
+			}
 		}
 	}
 	_, err = a.repo.Put(ctx, key, options, func(w io.Writer) error {

@@ -160,6 +160,9 @@ func (s *scanner) page(b []byte) error {
 	if s.missing > 0 && flags&pageOverwrites != 0 {
 		s.missing, s.record = 0, s.record[:0] // its end was never written (XLOG_OVERWRITE_CONTRECORD)
 	}
+	if s.head > 0 && flags&pageOverwrites != 0 {
+		s.head = 0 // likewise, where it began before the first page
+	}
 	if at == s.first.Start {
 		s.overwrites = flags&pageOverwrites != 0
 	}
@@ -226,6 +229,11 @@ func (s *scanner) records(page LSN, tli Timeline, b []byte, off int) error {
 		off = end
 	}
 	return nil
+}
+
+// endsIn tells whether the WAL, behind a position of which there are zeros, ends there, in a record or between two.
+func (s *scanner) endsIn(at LSN) bool {
+	return s.lsn >= at && (errors.Is(s.err, ErrEndOfWAL) || s.rec.End >= at)
 }
 
 // pageHeader checks the header of the page at a position, and returns its length, flags and timeline.

@@ -1,6 +1,7 @@
 package wal_test
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
@@ -30,13 +31,63 @@ func withSwitch() []byte {
 // A standby with archive_mode = always is given a segment of which there are pieces, and archives what it was given.
 func TestPushOfAPart(t *testing.T) {
 	s := repotest.Mem(nil)
-	a := withPieces(t, s, nil, 70_000)
+	a := openArchive(t, s, nil)
+	whole := content(segment(2))
+	require.NoError(t, push(t, a, segment(1).Name(), content(segment(1))))
+	require.NoError(t, wal.PutPiece(t.Context(), a, segment(2), 0, 70_000, whole))
 	given := read(t, a, segment(2).Name())
 	var refused *wal.SegmentError
 	require.ErrorAs(t, push(t, a, segment(2).Name(), given), &refused)
 	require.True(t, lacks(t, s, 2))
-	require.NoError(t, push(t, a, segment(2).Name(), noisy(segment(2))), "the primary's is taken")
-	requireHeld(t, a, segment(2).Name(), noisy(segment(2)))
+	require.NoError(t, push(t, a, segment(2).Name(), whole), "the primary's is taken")
+	requireHeld(t, a, segment(2).Name(), whole)
+}
+
+// overwritten is segment 2 of a server that has crashed while a record was written that had begun in segment 1: it goes
+// on behind the page that it had come to, and ends the segment by a switch.
+func overwritten(t *testing.T) []byte {
+	t.Helper()
+	const page = 8192
+	lost := waltest.NewLog(segment(1), systemID, 18)
+	for lost.Next() < segment(2).Start()-page {
+		lost.Append(waltest.Noop("something"))
+	}
+	lost.Append(waltest.Noop(strings.Repeat("a long record", 4*page/13)))
+	for n := page - 200; n < page; n++ { // until a record fills the first page
+		l := waltest.NewLog(segment(2), systemID, 18)
+		if l.Append(waltest.Noop(strings.Repeat("x", n))); l.Next()-segment(2).Start() < page {
+			continue
+		}
+		l.Append(waltest.Noop("something"))
+		l.Switch()
+		b := l.Segment(segment(2))
+		if b[page+2]&1 != 0 { // a rest is in the second
+			continue
+		}
+		b[page+2] |= 8 // XLP_FIRST_IS_OVERWRITE_CONTRECORD
+		copy(b[:page], lost.Segment(segment(2))[:page])
+		return b
+	}
+	t.Fatal("no record fills a page")
+	return nil
+}
+
+// What a primary has completed is never refused, whatever its records are: archiving would stop there for good.
+func TestPushOfWhatWillNotBecomeBetter(t *testing.T) {
+	damaged := withSwitch()
+	damaged[20_000] ^= 1
+	for name, b := range map[string][]byte{"a record that was never ended": overwritten(t), "damage": damaged} {
+		t.Run(name, func(t *testing.T) {
+			s := repotest.Mem(nil)
+			a := openArchive(t, s, nil)
+			require.NoError(t, push(t, a, segment(1).Name(), content(segment(1))))
+			require.NoError(t, wal.PutPiece(t.Context(), a, segment(2), 0, 10_000, b))
+			require.NoError(t, push(t, a, segment(2).Name(), b))
+		})
+	}
+	whole, err := wal.Switched(segment(2), bytes.NewReader(overwritten(t)))
+	require.NoError(t, err)
+	require.True(t, whole)
 }
 
 func TestPushOfWhatIsNotComplete(t *testing.T) {

@@ -118,7 +118,7 @@ func fetchCommand(a *app, p *restore.Plan, standby bool) (string, error) {
 		}
 		args = append(args, "--repo", where.String())
 	}
-	for _, id := range a.common.Identities {
+	for _, id := range a.common.identityFiles() {
 		abs, err := filepath.Abs(id)
 		if err != nil {
 			return "", err
