@@ -24,7 +24,8 @@ const unfit = "which is retired, or not for just the recipients given now"
 // copyKeys tells of objects that the other repository has already whether they are encrypted for those for whom this copy is.
 type copyKeys struct {
 	to     *repo.Repo
-	listed []ID // backups that the other repository has
+	listed []ID    // backups that the other repository has
+	base   packSet // packs that the newest of these names that the source has, too; nil: not read yet
 
 	mu    sync.Mutex
 	uses  map[string]repo.KeyUse
@@ -62,11 +63,14 @@ func (c *copier) renew(ctx context.Context, m *Manifest) error {
 	if !c.to.Encrypted() {
 		return nil
 	}
+	if err := c.readBase(ctx); err != nil {
+		return err
+	}
 	var left []string
 	for i := range m.PackList {
 		key := m.PackList[i].Key
-		id, _, ok := parsePackKey(key)
-		if _, published := slices.BinarySearch(c.keys.listed, id); !ok || published || c.keys.fits[key] {
+		id, n, ok := parsePackKey(key)
+		if _, published := slices.BinarySearch(c.keys.listed, id); !ok || published || c.keys.base.has(id, n) || c.keys.fits[key] {
 			continue // a pack comes with the backup that it is named after
 		}
 		_, there, err := c.has(ctx, key)
@@ -86,7 +90,7 @@ func (c *copier) renew(ctx context.Context, m *Manifest) error {
 			return nil // which is found when it is compared
 		case err != nil:
 			return fmt.Errorf("backup: copy: %w", err)
-		case u.Same():
+		case !u.Strange():
 			c.keys.fit(key)
 			return nil
 		}
@@ -118,6 +122,29 @@ func (c *copier) renew(ctx context.Context, m *Manifest) error {
 			}
 			delete(c.folders[id], key)
 		}
+	}
+	return nil
+}
+
+// readBase reads which packs the newest backup names that both repositories have: most of what a next one needs, whose own
+// backup may be gone for long.
+func (c *copier) readBase(ctx context.Context) error {
+	if c.keys.base != nil {
+		return nil
+	}
+	c.keys.base = packSet{}
+	for _, id := range slices.Backward(c.keys.listed) {
+		keys, err := packKeys(ctx, c.from, id)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			continue // it is not in the source any more, or cannot be read there
+		}
+		for _, key := range keys {
+			c.keys.base.add(key)
+		}
+		return nil
 	}
 	return nil
 }
@@ -208,7 +235,7 @@ func (c *copier) renewServerManifest(ctx context.Context, key string) error {
 	dataKey, u, err := c.keys.use(ctx, key)
 	var corrupt *repo.CorruptError
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.As(err, &corrupt), err == nil && u.Same():
+	case errors.Is(err, fs.ErrNotExist), errors.As(err, &corrupt), err == nil && !u.Strange():
 		return nil
 	case err != nil:
 		return fmt.Errorf("backup: copy: %w", err)

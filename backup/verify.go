@@ -127,6 +127,8 @@ type verifier struct {
 	keyAt   map[string]string                       // the object of each that is to blame
 	closed  map[string][]closedKey                  // where backups are chosen: the objects of each
 
+	keysThere map[string]bool // data keys, by their first names, where nothing can be decrypted; nil: not looked for yet
+
 	checked *checked
 
 	mu       sync.Mutex

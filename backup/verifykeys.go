@@ -142,11 +142,14 @@ func (v *verifier) front(ctx context.Context, key string) error {
 	if err != nil || of == "" {
 		return err
 	}
-	if _, ok := v.objects[of]; ok {
-		return nil
-	}
 	v.mu.Lock()
-	known := v.findings[of] != nil
+	if v.keysThere == nil {
+		v.keysThere = map[string]bool{}
+		for id := range v.dataKeys() {
+			v.keysThere[id] = true
+		}
+	}
+	known := v.keysThere[of] || v.findings[of] != nil
 	v.mu.Unlock()
 	if known {
 		return nil
@@ -157,6 +160,9 @@ func (v *verifier) front(ctx context.Context, key string) error {
 			return err
 		}
 		if dataKeyOf(info.Key) == of {
+			v.mu.Lock()
+			defer v.mu.Unlock()
+			v.keysThere[of] = true
 			return nil
 		}
 	}

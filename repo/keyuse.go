@@ -19,9 +19,10 @@ type KeyUse struct {
 	Others  bool // it is, or may be, for others as well
 }
 
-// Same tells whether this host could have written with the key: who reads what it writes now reads that, and nobody else.
-func (u KeyUse) Same() bool {
-	return u.Known && u.ForAll && !u.Others && !u.Missing && !u.Retired
+// Strange tells that this host would not write with the key: it is retired or missing, or it is known that others read what is
+// encrypted to it than those who read what this host writes now.
+func (u KeyUse) Strange() bool {
+	return u.Missing || u.Retired || u.Known && (!u.ForAll || u.Others)
 }
 
 // Lost tells that some of the recipients cannot read what is encrypted to the key.

@@ -32,7 +32,7 @@ func TestUseOfKey(t *testing.T) {
 		{"others", []person{c}, false, true},
 	} {
 		u := use(x.to...)
-		require.Equal(t, x.same, u.Same(), x.name)
+		require.Equal(t, !x.same, u.Strange(), x.name)
 		require.Equal(t, x.lost, u.Lost(), x.name)
 	}
 
@@ -40,12 +40,13 @@ func TestUseOfKey(t *testing.T) {
 	require.NoError(t, err)
 	_, err = rotated.RotateKeys(t.Context())
 	require.NoError(t, err)
-	require.True(t, use(c).Same())
+	require.False(t, use(c).Strange())
 	require.True(t, use(a, b).Lost())
 	_, err = rotated.RetireKeys(t.Context())
 	require.NoError(t, err)
 	require.True(t, use(c).Retired)
-	require.False(t, use(c).Same() || use(c).Lost(), "it is read as before")
+	require.True(t, use(c).Strange())
+	require.False(t, use(c).Lost(), "it is read as before")
 
 	for _, object := range storedKeys(t, s.store, "keys/") {
 		require.NoError(t, s.store.Delete(t.Context(), object))

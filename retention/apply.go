@@ -103,6 +103,12 @@ func (a *apply) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for id := range c.givenUp {
+		if stay[id] != "" {
+			a.result.Postponed = fmt.Sprintf("backup %s was given up, and may not be deleted: what it may need stays", id)
+			return nil
+		}
+	}
 	if postponed, err := a.used(ctx, c, now); err != nil || postponed {
 		return err
 	}

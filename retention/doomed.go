@@ -3,6 +3,7 @@ package retention
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -81,12 +82,31 @@ func (p *Plan) findLeases(ctx context.Context, r *repo.Repo, c *catalogue, d *De
 	for _, v := range p.Keep {
 		kept[string(v.Backup)] = true
 	}
-	for _, prefix := range []string{"pins/", "probe/"} {
-		for info, err := range r.Store().List(ctx, prefix) {
-			if err != nil {
-				return fmt.Errorf("retention: list %s: %w", prefix, err)
-			}
-			if of := strings.Split(info.Key, "/")[1]; p.old(info) && !kept[of] {
+	for info, err := range r.Store().List(ctx, "probe/") {
+		if err != nil {
+			return fmt.Errorf("retention: list probe/: %w", err)
+		}
+		if p.old(info) {
+			d.add(info)
+		}
+	}
+	pins := map[string][]repo.Info{}
+	for info, err := range r.Store().List(ctx, "pins/") {
+		if err != nil {
+			return fmt.Errorf("retention: list pins/: %w", err)
+		}
+		if of := strings.Split(info.Key, "/")[1]; !kept[of] {
+			pins[of] = append(pins[of], info)
+		}
+	}
+	for _, of := range slices.Sorted(maps.Keys(pins)) {
+		// The last counts, and says that it is pinned no more. It goes alone, lest one before it be left and count.
+		records := pins[of]
+		if n := len(records); n > 1 {
+			records = records[:n-1]
+		}
+		for _, info := range records {
+			if p.old(info) {
 				d.add(info)
 			}
 		}

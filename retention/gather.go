@@ -40,6 +40,9 @@ func gather(ctx context.Context, r *repo.Repo, p *Plan) (*catalogue, error) {
 			return nil, fmt.Errorf("retention: nothing is dropped while a manifest cannot be read: %w", err)
 		}
 	}
+	if err := c.requireUnpinned(ctx, r); err != nil {
+		return nil, err
+	}
 	for id := range c.givenUp {
 		p.needs.GiveUp(id)
 	}
@@ -100,6 +103,23 @@ func (c *catalogue) giveUp(listed error, ids []backup.ID) error {
 		c.givenUp[id] = u.Err
 	}
 	return errors.Join(rest...)
+}
+
+// requireUnpinned makes sure that nobody wants to keep what is given up.
+func (c *catalogue) requireUnpinned(ctx context.Context, r *repo.Repo) error {
+	if len(c.givenUp) == 0 {
+		return nil
+	}
+	pinned, err := backup.Pinned(ctx, r)
+	if err != nil {
+		return fmt.Errorf("retention: %w", err)
+	}
+	for id := range c.givenUp {
+		if pinned[id] {
+			return fmt.Errorf("retention: backup %s cannot be given up: it is pinned: unpin it first", id)
+		}
+	}
+	return nil
 }
 
 // whileDeleted tells why WAL could not be read: by another retention, what was listed may be gone.

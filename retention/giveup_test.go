@@ -141,6 +141,74 @@ func TestPinnedIsGone(t *testing.T) {
 	require.ErrorIs(t, backup.Pin(t.Context(), r, all[0]), fs.ErrNotExist)
 }
 
+// What a store does not let go keeps what it needs, and so does a pin.
+func TestGiveUpWhatStays(t *testing.T) {
+	t.Parallel()
+	w, all := fourBackups(t)
+	damage := func(id backup.ID) {
+		t.Helper()
+		key := "backups/" + string(id)
+		require.NoError(t, w.store.Delete(t.Context(), key))
+		object, err := w.store.Create(t.Context(), key)
+		require.NoError(t, err)
+		_, err = object.Write([]byte("no manifest"))
+		require.NoError(t, err)
+		_, err = object.Commit()
+		require.NoError(t, err)
+	}
+	require.NoError(t, backup.Pin(t.Context(), w.r(t), all[0]))
+	damage(all[0])
+	given := &retention.Options{GiveUp: all[:1]}
+	_, err := retention.NewPlan(t.Context(), w.r(t), retention.Policy{KeepLast: 1}, given)
+	require.ErrorContains(t, err, "unpin it first")
+	require.NoError(t, backup.Unpin(t.Context(), w.r(t), all[0]))
+
+	locked := repotest.Faulty(w.store, repotest.Fault{Op: repotest.OpDelete, Key: "backups/" + string(all[0]), Do: repotest.Fail(repo.ErrRefused)})
+	there := func() (keys []string) {
+		for _, prefix := range []string{"packs/", "wal/"} {
+			for info, err := range w.store.List(t.Context(), prefix) {
+				require.NoError(t, err)
+				keys = append(keys, info.Key)
+			}
+		}
+		return keys
+	}
+	before := there()
+	for range 2 {
+		r := w.open(t, locked)
+		plan, err := retention.NewPlan(t.Context(), r, retention.Policy{KeepLast: 4}, given)
+		require.NoError(t, err)
+		result, err := plan.Apply(t.Context(), r)
+		require.NoError(t, err)
+		require.Contains(t, result.Postponed, "given up, and may not be deleted")
+	}
+	require.Equal(t, before, there())
+}
+
+// Of several records of a pin the last goes last: without it one before it would count.
+func TestPinRecordsGoInOrder(t *testing.T) {
+	t.Parallel()
+	w, all := fourBackups(t)
+	creates := repotest.Faulty(w.store, repotest.Fault{Op: repotest.OpDelete, Key: "pins/*/*", Do: repotest.Fail(repo.ErrRefused)})
+	require.NoError(t, backup.Pin(t.Context(), w.open(t, creates), all[0]))
+	require.NoError(t, backup.Unpin(t.Context(), w.open(t, creates), all[0]))
+	pins := func() (n int) {
+		for range w.store.List(t.Context(), "pins/") {
+			n++
+		}
+		return n
+	}
+	require.Equal(t, 2, pins())
+	for _, left := range []int{1, 0} {
+		w.clock.add(48 * time.Hour)
+		_, _, err := w.expire(t, w.store, retention.Policy{KeepLast: 1})
+		require.NoError(t, err)
+		require.Equal(t, left, pins())
+		_, err = backup.List(t.Context(), w.r(t))
+		require.NoError(t, err)
+	}
+}
+
 // A plan is for the repository that it is made of: a copy, of which something else is missing, is decided anew.
 func TestApplyToAnother(t *testing.T) {
 	t.Parallel()

@@ -29,7 +29,7 @@ type commandLine struct {
 
 // common are the flags of every command.
 type common struct {
-	Repo       []string      `env:"PGCAIRN_REPO" sep:"none" placeholder:"URL" help:"Repository: a path or a file://, s3://, gs:// or azblob:// URL. Repeatable: backup, wal push, wal fetch and wal heal use all, those that only read the first; all else takes one. PGCAIRN_REPOS has several, with spaces between."`
+	Repo       []string      `env:"PGCAIRN_REPO" sep:"none" placeholder:"URL" help:"Repository: a path or a file://, s3://, gs:// or azblob:// URL. Repeatable: backup, wal push, wal fetch and wal heal use all, those that only read the first that opens; all else takes one. PGCAIRN_REPOS has several, with spaces between."`
 	Repos      string        `hidden:"" help:"Repositories, with spaces between them: PGCAIRN_REPOS, where no --repo is given."`
 	Recipients []string      `name:"recipient" env:"PGCAIRN_RECIPIENTS" sep:"none" placeholder:"R" help:"Age recipient to encrypt to; repeatable."`
 	Identities []string      `name:"identity" env:"PGCAIRN_IDENTITY" sep:"none" placeholder:"FILE" help:"Age identity file, to read what is encrypted; repeatable."`

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pgcairn/pgcairn/crypto"
+	"github.com/pgcairn/pgcairn/repo"
 	"github.com/pgcairn/pgcairn/wal"
 )
 
@@ -74,7 +75,8 @@ func coverage(ctx context.Context, a *app, systemID uint64) (wal.Coverage, error
 	err = archive.Times(ctx, &held)
 	// Without an identity a host knows what is there, and not of when it is.
 	var unreadable *crypto.IdentityError
-	if errors.As(err, &unreadable) {
+	var damaged *repo.CorruptError
+	if errors.As(err, &unreadable) && !errors.As(err, &damaged) {
 		err = nil
 	}
 	return held, err

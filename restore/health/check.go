@@ -198,8 +198,14 @@ func (c *checker) grown(ctx context.Context) error {
 	}
 	since := s.At.Add(-growthSpan)
 	var first *backup.Summary
-	for i, b := range c.all {
-		if i == 0 && b.Type != backup.Full {
+	var oldest backup.ID
+	for _, b := range c.all {
+		if oldest == "" || b.ID < oldest {
+			oldest = b.ID
+		}
+	}
+	for _, b := range c.all {
+		if b.ID == oldest && b.Type != backup.Full {
 			needs, err := c.needs(ctx, b)
 			if err != nil {
 				return err
