@@ -2,6 +2,7 @@ package backup_test
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"filippo.io/age"
@@ -100,10 +101,17 @@ func TestVerifyBlindMissesADataKey(t *testing.T) {
 
 	// One that was wrapped anew is there under another name.
 	write(t, store, strings.TrimSuffix(first, "age")+"00000001.age", wrapped)
-	host, err := repo.Open(t.Context(), store, &repo.Options{Cipher: writes, Now: c.Now, StateDir: states[1]})
+	var lists atomic.Int32
+	seen := repo.Observe(store, func(op repo.Op) {
+		if op.Name == "list" && strings.HasPrefix(op.Key, "keys/") {
+			lists.Add(1)
+		}
+	})
+	host, err := repo.Open(t.Context(), seen, &repo.Options{Cipher: writes, Now: c.Now, StateDir: states[1]})
 	require.NoError(t, err)
 	report := verify(t, host, &backup.VerifyOptions{ReadData: true})
 	require.True(t, report.OK(), report)
+	require.LessOrEqual(t, lists.Load(), int32(2), "not for each object")
 }
 
 // One who can read a backup verifies it, though others are encrypted to keys that he does not open.
