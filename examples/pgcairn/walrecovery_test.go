@@ -29,8 +29,8 @@ func TestRecoveryFetchesAhead(t *testing.T) {
 			// The old timeline ends in the middle of a segment, whose beginning the new one has as well.
 			toNextTimeline(t, c)
 			writeSegments(t, c, 25)
+			want := pgtest.Checksums(t, c) // which writes WAL, too: hint bits
 			archiveAll(t, c)
-			want := pgtest.Checksums(t, c)
 
 			socket := filepath.Join(h.dir, "socket")
 			serving := h.reader().with("PGCAIRN_STATE_DIR="+filepath.Join(h.dir, "served")).command(t, "wal", "serve", socket, "--prefetch", "8")
@@ -83,8 +83,8 @@ func TestRecoveryStopsAtAHole(t *testing.T) {
 			writeSegments(t, c, 5)
 			toNextTimeline(t, c)
 			writeSegments(t, c, 5)
+			want := pgtest.Checksums(t, c) // which writes WAL, too: hint bits
 			archiveAll(t, c)
-			want := pgtest.Checksums(t, c)
 
 			dir := filepath.Join(pgtest.Dir(t), "data")
 			h.reader().ok(t, "restore", dir, "--wal", "command")
