@@ -129,7 +129,7 @@ func (t *taker) leftSince(ctx context.Context, there []ID, id ID) (left []repo.I
 			if err != nil {
 				return nil, fmt.Errorf("list packs: %w", err)
 			}
-			if of, _, ok := parsePackKey(info.Key); ok && of > since && of < id {
+			if of, _, ok := parsePackKey(info.Key); ok && of > since {
 				left = append(left, info)
 			}
 		}

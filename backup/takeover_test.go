@@ -174,6 +174,29 @@ func TestTakeOverByType(t *testing.T) {
 	}
 }
 
+// IDs of one second are in no order: what was killed a moment ago may have the later one.
+func TestTakeOverWithinASecond(t *testing.T) {
+	t.Parallel()
+	writes, _ := newCipher(t)
+	for name, cipher := range map[string]repo.Cipher{"plain": nil, "encrypted": writes} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for range 12 { // either is the later one
+				h, c := newHost(t, cipher), backuptest.New(nil)
+				h.take(t, c, nil)
+				at := h.o.Now().Add(time.Minute)
+				h.o.Now = func() time.Time { return at }
+				c.Write("base/5/30000", backuptest.Pages(0, 10, 1<<30, "new"))
+				left := h.leave(t, c, &backup.Options{Type: backup.Incremental})
+				m := h.take(t, c, &backup.Options{Type: backup.Incremental})
+				require.Equal(t, backup.Incremental, m.Type)
+				require.Positive(t, m.ReusedBytes)
+				require.Subset(t, packsOf(m), left)
+			}
+		})
+	}
+}
+
 // What the files hold no more is stored anew, and what they still hold is not.
 func TestTakeOverWhatStillFits(t *testing.T) {
 	t.Parallel()

@@ -98,8 +98,7 @@ func TestKilledBackupIsTakenOver(t *testing.T) {
 			m, err := backup.Load(t.Context(), r, all[backups-1].ID)
 			require.NoError(t, err)
 			require.Equal(t, tt.kind, m.Type)
-			// Which pieces share a frame is up to chance, and one that has changed since costs its frame.
-			require.Greater(t, m.ReusedBytes, stored/2, "of %d bytes that were stored", stored)
+			require.Greater(t, m.ReusedBytes, stored*3/4, "of %d bytes that were stored", stored)
 			require.Less(t, m.ReusedBytes, stored)
 			named := map[string]bool{}
 			for _, p := range m.PackList {
