@@ -139,7 +139,7 @@ func TestSQLSessionIsLost(t *testing.T) {
 			_, err := content.ReadAt(p, 10)
 			var lost *backup.SessionLostError
 			return errors.As(err, &lost)
-		}, time.Minute, time.Millisecond)
+		}, 10*time.Second, time.Millisecond)
 		_, err := session.Open(t.Context(), "PG_VERSION")
 		var lost *backup.SessionLostError
 		require.ErrorAs(t, err, &lost)

@@ -19,11 +19,10 @@ import (
 	"github.com/pgcairn/pgcairn/wal"
 )
 
-// A manifest that is damaged keeps everything, until somebody gives it up; and no other can be given up.
-func TestGiveUp(t *testing.T) {
-	t.Parallel()
-	w, all := fourBackups(t)
-	key := "backups/" + string(all[1])
+// damage puts something else in the place of a manifest, and returns its key.
+func (w *repository) damage(t *testing.T, id backup.ID) (key string) {
+	t.Helper()
+	key = "backups/" + string(id)
 	require.NoError(t, w.store.Delete(t.Context(), key))
 	object, err := w.store.Create(t.Context(), key)
 	require.NoError(t, err)
@@ -31,9 +30,16 @@ func TestGiveUp(t *testing.T) {
 	require.NoError(t, err)
 	_, err = object.Commit()
 	require.NoError(t, err)
+	return key
+}
 
+// A manifest that is damaged keeps everything, until somebody gives it up; and no other can be given up.
+func TestGiveUp(t *testing.T) {
+	t.Parallel()
+	w, all := fourBackups(t)
+	key := w.damage(t, all[1])
 	policy := retention.Policy{KeepLast: 2}
-	_, err = retention.NewPlan(t.Context(), w.r(t), policy, nil)
+	_, err := retention.NewPlan(t.Context(), w.r(t), policy, nil)
 	var unreadable *backup.UnreadableError
 	require.ErrorAs(t, err, &unreadable)
 	require.Equal(t, key, unreadable.Key)
@@ -145,19 +151,8 @@ func TestPinnedIsGone(t *testing.T) {
 func TestGiveUpWhatStays(t *testing.T) {
 	t.Parallel()
 	w, all := fourBackups(t)
-	damage := func(id backup.ID) {
-		t.Helper()
-		key := "backups/" + string(id)
-		require.NoError(t, w.store.Delete(t.Context(), key))
-		object, err := w.store.Create(t.Context(), key)
-		require.NoError(t, err)
-		_, err = object.Write([]byte("no manifest"))
-		require.NoError(t, err)
-		_, err = object.Commit()
-		require.NoError(t, err)
-	}
 	require.NoError(t, backup.Pin(t.Context(), w.r(t), all[0]))
-	damage(all[0])
+	w.damage(t, all[0])
 	given := &retention.Options{GiveUp: all[:1]}
 	_, err := retention.NewPlan(t.Context(), w.r(t), retention.Policy{KeepLast: 1}, given)
 	require.ErrorContains(t, err, "unpin it first")

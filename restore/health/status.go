@@ -43,7 +43,8 @@ type WAL struct {
 	EndLSN   wal.LSN      `json:"end_lsn,omitempty"`  // up to where
 
 	// LagSeconds is how long ago the last of it was archived here, by the store's clock: what a loss of the server now
-	// might cost at most, where it was not copied from another repository, since that does not make it younger. A server that writes nothing archives nothing, unless archive_timeout is set. Nil where there is none.
+	// might cost at most, where it was not copied from another repository, since that does not make it younger. A server
+	// that writes nothing archives nothing, unless archive_timeout is set. Nil where there is none.
 	LagSeconds *float64 `json:"lag_seconds"`
 
 	Bytes int64       `json:"bytes"` // as stored, of all timelines
