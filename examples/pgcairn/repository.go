@@ -149,8 +149,9 @@ func (a *app) archives(systemID uint64, o *wal.ArchivesOptions) (*wal.Archives, 
 	}
 	var members []wal.Member
 	for i, where := range places {
+		location := a.locations[i]
 		members = append(members, wal.Member{Name: where.String(), Open: func(ctx context.Context) (*wal.Archive, error) {
-			return a.archiveAt(ctx, a.locations[i], systemID)
+			return a.archiveAt(ctx, location, systemID)
 		}})
 	}
 	o.Logger = a.logger()
