@@ -33,8 +33,8 @@ func (s *Archives) Push(ctx context.Context, path string) error {
 
 // PushAsked is [Archive.PushAsked] to all archives at once, with the policy of [Archives.Push]. Each clears its own
 // backlog. One that was out of reach for a while also gets what PostgreSQL takes for archived and still has in pg_wal,
-// from the same timeline, and the histories of those that began lately: what it lacks is told by the archive itself, so that nothing needs to be remembered. What
-// pg_wal does not have any more takes [Archives.Heal]. That comes after the file asked for, and has no part in the result:
+// from the same timeline, and the histories of those that began lately: what it lacks is told by the archive itself, so that
+// nothing needs to be remembered. What pg_wal does not have any more takes [Archives.Heal]. That comes after the file asked for, and has no part in the result:
 // the call waits for it no longer than the longest of the options' Time, Lag, and twice as long as the push took there.
 //
 // The results are those of the members, in their order.
